@@ -77,7 +77,7 @@ Dir::Cache "$apt/cache";
 EOF
     # A foreign repository without source packages may fail here; what counts is whether NNG is found.
     apt-get -c "$apt/apt.conf" -q update >"$apt/update.log" 2>&1 || true
-    revision=$(apt-cache -c "$apt/apt.conf" showsrc nng 2>/dev/null |
+    revision=$({ apt-cache -c "$apt/apt.conf" showsrc nng 2>/dev/null || true; } |
         awk -v want="$version-" '$1 == "Version:" && index($2, want) == 1 { print $2 }' | sort -V | tail -n 1)
     if [[ -z $revision ]]; then
         tail -n 10 "$apt/update.log" >&2
@@ -95,7 +95,7 @@ unpack() {
     # apt has checked the files against the signed index; the .dsc's own signature needs a keyring of all maintainers.
     logged "$prefix/unpack.log" dpkg-source --no-check -x "${dsc[0]}" "$to"
     for patch in "$here"/patches/*.patch; do
-        logged "$prefix/unpack.log" patch -d "$to" -p1 --forward --batch -i "$patch"
+        logged "$prefix/unpack.log" patch -d "$to" -p1 --forward --fuzz=0 --batch -i "$patch"
     done
 }
 
@@ -135,7 +135,7 @@ work=$prefix/work
 rm -rf "$work" "${prefix:?}"/{stamp,include,lib}
 mkdir "$work"
 source=${SLUICE_NNG_SOURCE:-$prefix/source}
-[[ -d $source ]] || download "$source"
+[[ -n ${SLUICE_NNG_SOURCE:-} || -d $source ]] || download "$source"
 unpack "$source" "$work/nng"
 build "$work/nng" "$work/build"
 rm -rf "$work"
