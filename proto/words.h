@@ -1,0 +1,44 @@
+// words.h - the words of the outside contract as enums, and its fixed limits. Pure; any thread.
+#ifndef SLUICE_PROTO_WORDS_H
+#define SLUICE_PROTO_WORDS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PROTOCOL_VERSION 1
+
+#define IDS_MAX 100000u                    // IDs in one ingestion
+#define ID_VALUE_MAX UINT64_C(9007199254740991) // 2^53-1
+#define QUEUE_NAME_MAX 64u
+#define QUEUE_NAME_SIZE (QUEUE_NAME_MAX + 1)
+#define IDEMPOTENCY_KEY_MAX 255u
+#define MESSAGE_MAX (16u << 20)     // an IPC message
+#define MESSAGE_LINES_MAX 16384u    // requests in one IPC message
+#define REPLY_LINE_MAX (1u << 20)   // one reply
+#define REPLY_MESSAGE_MAX (8u << 20) // the replies of one message
+#define PAGE_DEFAULT 1000u          // batches in a page of /status
+#define PAGE_MAX 10000u
+#define LIST_DEFAULT 50u // ingestions in a page of /ingestions
+#define LIST_MAX 1000u
+#define DEFAULT_QUEUE "default"
+
+// In the order they are dispatched.
+enum priority { PRIORITY_HIGH, PRIORITY_MEDIUM, PRIORITY_LOW };
+#define PRIORITIES 3
+
+// What a batch, and an ingestion, can be from the outside.
+enum status { STATUS_YET_TO_START, STATUS_TRIGGERED, STATUS_COMPLETED, STATUS_FAILED, STATUS_CANCELLED };
+#define STATUSES 5
+
+const char *priority_name(enum priority priority);
+bool priority_parse(const char *text, enum priority *priority); // exact: "HIGH", "MEDIUM", "LOW"
+const char *status_name(enum status status);
+bool status_parse(const char *text, enum status *status);
+
+// [a-z0-9][a-z0-9._-]{0,63}
+bool queue_name_valid(const char *text);
+// 1 to 255 visible ASCII characters (0x21 to 0x7e).
+bool idempotency_key_valid(const char *text);
+
+#endif
