@@ -1,0 +1,127 @@
+// store_ids.c - the IDs of an ingestion, apart from its counters and in chunks, so that reading a batch costs
+// the same however long the list is. A chunk holds whole batches: a batch never spans two.
+#include "scheduler/store_sqlite.h"
+
+#include <string.h>
+
+#define CHUNK_IDS 1024u
+
+static uint32_t ids_per_chunk(uint32_t batch_size)
+{
+    return batch_size > CHUNK_IDS ? batch_size : CHUNK_IDS - CHUNK_IDS % batch_size;
+}
+
+static uint32_t min_u32(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+// Where the n-th ID (from 1) of the text ends: at a comma or at `end`. NULL when there are fewer.
+static const char *after_ids(const char *at, const char *end, uint32_t n)
+{
+    const char *stop = at < end ? at - 1 : NULL;
+    for (; n > 0 && stop != NULL && stop != end; n--) {
+        const char *next = stop + 1;
+        stop = memchr(next, ',', (size_t)(end - next));
+        if (stop == NULL) {
+            stop = end;
+        }
+    }
+    return n == 0 ? stop : NULL;
+}
+
+enum err ids_write(struct store *store, int64_t seq, uint32_t batch_size, const struct ids *ids)
+{
+    const char *at = ids->text;
+    const char *end = ids->text + ids->len;
+    uint32_t left = ids->count;
+    for (int64_t chunk = 0; left > 0; chunk++) {
+        uint32_t n = min_u32(left, ids_per_chunk(batch_size));
+        const char *stop = after_ids(at, end, n);
+        if (stop == NULL) {
+            return ERR_INTERNAL;
+        }
+        sqlite3_stmt *stmt = BIND(store, STMT_INSERT_IDS, seq, chunk);
+        sqlite3_bind_text(stmt, 3, at, (int)(stop - at), SQLITE_STATIC);
+        enum err err = stmt_run(store, stmt);
+        if (err != ERR_OK) {
+            return err;
+        }
+        left -= n;
+        at = stop + 1;
+    }
+    return ERR_OK;
+}
+
+// Appends n IDs of a chunk's text after skipping some.
+static enum err append_ids(sqlite3_stmt *stmt, uint32_t skip, uint32_t n, struct buf *text)
+{
+    const char *at = (const char *)sqlite3_column_text(stmt, 0);
+    const char *end = at + sqlite3_column_bytes(stmt, 0);
+    if (at != NULL && skip > 0) {
+        at = after_ids(at, end, skip);
+        at = at != NULL && at < end ? at + 1 : NULL;
+    }
+    const char *stop = at != NULL ? after_ids(at, end, n) : NULL;
+    if (stop == NULL) {
+        return ERR_STORAGE_IO;
+    }
+    buf_put(text, at, (size_t)(stop - at));
+    return buf_err(text);
+}
+
+enum err ids_read(struct store *store, int64_t seq, uint32_t batch_size, uint32_t from, uint32_t count,
+                  struct buf *text)
+{
+    uint32_t per_chunk = ids_per_chunk(batch_size);
+    uint32_t skip = from % per_chunk;
+    sqlite3_stmt *stmt = BIND(store, STMT_READ_IDS, seq, from / per_chunk);
+    enum err err = ERR_OK;
+    for (uint32_t left = count; left > 0 && err == ERR_OK;) {
+        bool row;
+        err = stmt_next(store, stmt, &row);
+        if (err != ERR_OK) {
+            break;
+        }
+        uint32_t n = min_u32(left, per_chunk - skip);
+        if (left < count) {
+            buf_char(text, ',');
+        }
+        err = row ? append_ids(stmt, skip, n, text) : ERR_STORAGE_IO;
+        left -= n;
+        skip = 0;
+    }
+    sqlite3_reset(stmt);
+    return err;
+}
+
+enum err ids_same(struct store *store, int64_t seq, const struct ids *ids, bool *same)
+{
+    sqlite3_stmt *stmt = BIND(store, STMT_READ_IDS, seq, 0);
+    size_t at = 0;
+    *same = true;
+    for (;;) {
+        bool row;
+        enum err err = stmt_next(store, stmt, &row);
+        if (err != ERR_OK) {
+            return err;
+        }
+        if (!row) {
+            break;
+        }
+        const unsigned char *text = sqlite3_column_text(stmt, 0);
+        size_t len = (size_t)sqlite3_column_bytes(stmt, 0);
+        if (at > 0) { // the comma between two chunks is not stored
+            *same = at < ids->len && ids->text[at] == ',';
+            at++;
+        }
+        *same = *same && text != NULL && at + len <= ids->len && memcmp(ids->text + at, text, len) == 0;
+        at += len;
+        if (!*same) {
+            sqlite3_reset(stmt);
+            return ERR_OK;
+        }
+    }
+    *same = at == ids->len;
+    return ERR_OK;
+}

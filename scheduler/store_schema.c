@@ -1,0 +1,125 @@
+#include "scheduler/store_sqlite.h"
+
+#include <stdio.h>
+
+// An ingestion's counters are by outside status; what is in none of them has yet to start. `waiting` also
+// counts batches that wait for another attempt.
+//
+// A row of `waiting` is a run of batches, first_idx included and end_idx excluded. Its key holds the end, so
+// that taking the first batch off a run changes the row in place.
+//
+// waiting_count sums up batches that wait by blocks of 64, 64^2 and 64^3 sequence numbers (levels 0, 1 and
+// 2).
+static const char create_everything[] =
+    "CREATE TABLE meta ("
+    " one INTEGER PRIMARY KEY CHECK (one = 1),"
+    " boot BLOB NOT NULL,"
+    " flags TEXT NOT NULL) STRICT;"
+    "INSERT INTO meta VALUES (1, zeroblob(16), '');"
+
+    "CREATE TABLE queue ("
+    " id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    " name TEXT NOT NULL UNIQUE,"
+    " target TEXT NOT NULL DEFAULT '',"
+    " rate_count INTEGER NOT NULL DEFAULT 0,"
+    " rate_per_ns INTEGER NOT NULL DEFAULT 0,"
+    " burst INTEGER NOT NULL DEFAULT 0,"
+    " linger_ns INTEGER NOT NULL DEFAULT 0,"
+    " concurrency INTEGER NOT NULL DEFAULT 0,"
+    " batch_size INTEGER NOT NULL DEFAULT 0,"
+    " max_id INTEGER NOT NULL DEFAULT 0,"
+    " timeout_ns INTEGER NOT NULL DEFAULT 0,"
+    " max_attempts INTEGER NOT NULL DEFAULT 0,"
+    " min_backoff_ns INTEGER NOT NULL DEFAULT 0,"
+    " max_backoff_ns INTEGER NOT NULL DEFAULT 0,"
+    " max_hold_ns INTEGER NOT NULL DEFAULT 0,"
+    " tat_ns INTEGER NOT NULL DEFAULT 0,"
+    " tat_fraction INTEGER NOT NULL DEFAULT 0,"
+    " held_until_ns INTEGER NOT NULL DEFAULT 0,"
+    " held_until_ms INTEGER NOT NULL DEFAULT 0,"
+    " delivery_ns INTEGER NOT NULL DEFAULT 0,"
+    " dispatched INTEGER NOT NULL DEFAULT 0,"
+    " completed INTEGER NOT NULL DEFAULT 0,"
+    " failed INTEGER NOT NULL DEFAULT 0) STRICT;"
+
+    "CREATE TABLE ingestion ("
+    " seq INTEGER PRIMARY KEY AUTOINCREMENT,"
+    " id BLOB NOT NULL UNIQUE,"
+    " queue INTEGER NOT NULL,"
+    " priority INTEGER NOT NULL,"
+    " batch_size INTEGER NOT NULL,"
+    " id_count INTEGER NOT NULL,"
+    " batch_count INTEGER NOT NULL,"
+    " created_ms INTEGER NOT NULL,"
+    " waiting INTEGER NOT NULL,"
+    " triggered INTEGER NOT NULL DEFAULT 0,"
+    " completed INTEGER NOT NULL DEFAULT 0,"
+    " failed INTEGER NOT NULL DEFAULT 0,"
+    " cancelled INTEGER NOT NULL DEFAULT 0,"
+    " owner INTEGER,"
+    " idempotency_key TEXT) STRICT;"
+    "CREATE UNIQUE INDEX ingestion_key ON ingestion (idempotency_key) WHERE idempotency_key IS NOT NULL;"
+
+    "CREATE TABLE ids ("
+    " seq INTEGER NOT NULL,"
+    " chunk INTEGER NOT NULL,"
+    " text TEXT NOT NULL,"
+    " PRIMARY KEY (seq, chunk)) STRICT, WITHOUT ROWID;"
+
+    "CREATE TABLE waiting ("
+    " queue INTEGER NOT NULL,"
+    " priority INTEGER NOT NULL,"
+    " seq INTEGER NOT NULL,"
+    " end_idx INTEGER NOT NULL,"
+    " first_idx INTEGER NOT NULL,"
+    " PRIMARY KEY (queue, priority, seq, end_idx)) STRICT, WITHOUT ROWID;"
+
+    "CREATE TABLE waiting_count ("
+    " queue INTEGER NOT NULL,"
+    " priority INTEGER NOT NULL,"
+    " level INTEGER NOT NULL,"
+    " block INTEGER NOT NULL,"
+    " n INTEGER NOT NULL,"
+    " PRIMARY KEY (queue, priority, level, block)) STRICT, WITHOUT ROWID;"
+
+    // The states are those of enum batch_state.
+    "CREATE TABLE batch ("
+    " seq INTEGER NOT NULL,"
+    " idx INTEGER NOT NULL,"
+    " state INTEGER NOT NULL,"
+    " attempts INTEGER NOT NULL,"
+    " excused INTEGER NOT NULL,"
+    " triggered_ms INTEGER NOT NULL,"
+    " completed_ms INTEGER NOT NULL DEFAULT 0,"
+    " due_ns INTEGER,"
+    " error TEXT,"
+    " PRIMARY KEY (seq, idx)) STRICT, WITHOUT ROWID;"
+    "CREATE INDEX batch_in_flight ON batch (seq, idx) WHERE state = 0;"
+    "CREATE INDEX batch_backoff ON batch (due_ns, seq, idx) WHERE state = 2;";
+
+_Static_assert(BATCH_IN_FLIGHT == 0 && BATCH_WAITING == 1 && BATCH_BACKOFF == 2,
+               "the SQL names them by number");
+
+const char *const store_schema_steps[] = {create_everything};
+const int store_schema_version = sizeof store_schema_steps / sizeof store_schema_steps[0];
+
+int store_schema_migrate(sqlite3 *db, const char *const *steps, int from, int to)
+{
+    char set_version[64];
+    (void)snprintf(set_version, sizeof set_version, "PRAGMA user_version = %d", to);
+
+    int rc = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+    for (int version = from; rc == SQLITE_OK && version < to; version++) {
+        rc = sqlite3_exec(db, steps[version], NULL, NULL, NULL);
+    }
+    if (rc == SQLITE_OK) {
+        rc = sqlite3_exec(db, set_version, NULL, NULL, NULL);
+    }
+    if (rc == SQLITE_OK) {
+        rc = sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
+    }
+    if (rc != SQLITE_OK) {
+        (void)sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+    }
+    return rc;
+}
