@@ -1,0 +1,363 @@
+// The replies to requests that only ask: ping, status, list, stats.
+#include "scheduler/loop.h"
+
+#include "proto/reply.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LINE_RESERVE 1024u // room for what follows the batches of a page
+
+static void put_text(struct buf *out, const char *name, const char *value)
+{
+    buf_printf(out, ",\"%s\":", name);
+    buf_json(out, value, strlen(value));
+}
+
+static void put_time(struct buf *out, const char *name, struct wall t)
+{
+    char text[WALL_TEXT_SIZE];
+    wall_format(t, text);
+    put_text(out, name, text);
+}
+
+static void put_progress(struct buf *out, const struct ingestion_row *row)
+{
+    buf_printf(out, ",\"progress\":{\"total\":%u", row->batches);
+    for (int s = 0; s < STATUSES; s++) {
+        buf_printf(out, ",\"%s\":%u", status_name((enum status)s), row->progress[s]);
+    }
+    buf_char(out, '}');
+}
+
+static const char *queue_name(const struct loop *loop, int64_t id)
+{
+    struct queue_view view;
+    return engine_view_by_id(loop->engine, id, &view) == ERR_OK ? view.name : "";
+}
+
+// What an ingestion's status and its row in a list have in common. Starts without a comma.
+static void put_ingestion(const struct loop *loop, const struct ingestion_row *row, struct buf *out)
+{
+    char id[ID_TEXT_SIZE];
+    id_format(&row->id, id);
+    buf_printf(out, "\"ingestion_id\":\"%s\"", id);
+    put_text(out, "status", status_name(ingestion_status(row)));
+    put_text(out, "queue", queue_name(loop, row->queue));
+    put_text(out, "priority", priority_name(row->priority));
+    put_time(out, "created_at", row->created);
+    put_progress(out, row);
+}
+
+static void reply_failed(struct buf *out, size_t start, enum err err, const char *message)
+{
+    buf_cut(out, start);
+    reply_error(out, err, message);
+}
+
+// ---- status
+// --------------------------------------------------------------------------------------------------------
+
+static enum err outlook_of(struct loop *loop, const struct ingestion_row *row, struct mono now,
+                           struct outlook *outlook)
+{
+    struct standing standing = {.queue = row->queue,
+                                .seq = row->seq,
+                                .first = {.priority = row->priority, .seq = row->seq},
+                                .last = {.priority = row->priority, .seq = row->seq},
+                                .underway = row->progress[STATUS_TRIGGERED] > 0};
+    enum err err =
+        store_read_span(loop->store, row, &standing.waiting, &standing.first.index, &standing.last.index);
+    if (err == ERR_OK && standing.waiting) {
+        err = store_count_before(loop->store, row->queue, &standing.first, &standing.before_first);
+        if (err == ERR_OK) {
+            err = store_count_before(loop->store, row->queue, &standing.last, &standing.before_last);
+        }
+    }
+    if (err == ERR_OK) {
+        *outlook = engine_outlook(loop->engine, &standing, now);
+    }
+    return err;
+}
+
+static void put_outlook(struct buf *out, const struct outlook *outlook, struct mono now)
+{
+    buf_str(out, ",\"position\":");
+    if (outlook->has_position) {
+        buf_u64(out, outlook->position);
+    } else {
+        buf_str(out, "null");
+    }
+    if (outlook->has_eta) {
+        int64_t ms = (mono_diff(outlook->eta, now) + NS_PER_MS - 1) / NS_PER_MS;
+        put_time(out, "eta", (struct wall){wall_now().ms + ms});
+    } else {
+        buf_str(out, ",\"eta\":null");
+    }
+}
+
+static enum status outside_status(const struct ingestion_row *row, const struct batch_row *batch)
+{
+    if (batch == NULL) {
+        return row->progress[STATUS_CANCELLED] > 0 ? STATUS_CANCELLED : STATUS_YET_TO_START;
+    }
+    switch (batch->state) {
+    case BATCH_IN_FLIGHT:
+    case BATCH_WAITING:
+    case BATCH_BACKOFF:
+        return STATUS_TRIGGERED;
+    case BATCH_COMPLETED:
+        return STATUS_COMPLETED;
+    case BATCH_FAILED:
+        return STATUS_FAILED;
+    case BATCH_CANCELLED:
+        return STATUS_CANCELLED;
+    }
+    return STATUS_FAILED;
+}
+
+// One batch; `batch` is NULL when it has not started. `ids` is its part of the ingestion's.
+static void put_batch(struct buf *out, const struct ingestion_row *row, uint32_t index,
+                      const struct batch_row *batch, const char *ids, size_t ids_len)
+{
+    char name[16];
+    int len = snprintf(name, sizeof name, "%u", index);
+    struct id id = id_v5(&row->id, name, (size_t)len);
+    char text[ID_TEXT_SIZE];
+    id_format(&id, text);
+    buf_printf(out, "{\"batch_id\":\"%s\",\"ids\":[", text);
+    buf_put(out, ids, ids_len);
+    buf_char(out, ']');
+    put_text(out, "status", status_name(outside_status(row, batch)));
+    if (batch != NULL) {
+        buf_printf(out, ",\"attempts\":%u", batch->attempts);
+        put_time(out, "triggered_at", batch->triggered);
+        if (batch->completed.ms != 0) {
+            put_time(out, "completed_at", batch->completed);
+        }
+        if (batch->error != NULL) {
+            put_text(out, "error", batch->error);
+        }
+    }
+    buf_char(out, '}');
+}
+
+// The length of the first n items of a list of IDs, without a comma at its end.
+static size_t ids_prefix(const char *text, size_t len, uint32_t n)
+{
+    const char *end = text + len;
+    for (const char *at = text; at < end; at++) {
+        at = memchr(at, ',', (size_t)(end - at));
+        if (at == NULL) {
+            return len;
+        }
+        if (--n == 0) {
+            return (size_t)(at - text);
+        }
+    }
+    return len;
+}
+
+struct page {
+    uint32_t first;
+    uint32_t end;
+    struct batch_row *rows; // of the started ones
+    size_t row_count;
+    struct buf ids;
+};
+
+static enum err page_read(struct loop *loop, const struct ingestion_row *row,
+                          const struct status_request *request, struct page *page)
+{
+    uint32_t left = request->offset < row->batches ? row->batches - request->offset : 0;
+    page->first = request->offset;
+    page->end = page->first + (left < request->limit ? left : request->limit);
+    enum err err =
+        store_read_batches(loop->store, row->seq, page->first, page->end, &page->rows, &page->row_count);
+    if (err == ERR_OK && left > 0) {
+        uint32_t from = page->first * row->batch_size;
+        uint32_t to = page->end < row->batches ? page->end * row->batch_size : row->ids;
+        err = store_read_ids(loop->store, row, from, to - from, &page->ids);
+    }
+    return err == ERR_OK ? buf_err(&page->ids) : err;
+}
+
+// As many batches of the page as fit into the line, at least one.
+static void put_page(struct buf *out, size_t start, const struct ingestion_row *row, const struct page *page)
+{
+    buf_str(out, ",\"batches\":[");
+    const char *ids = page->ids.data;
+    size_t left = page->ids.len;
+    size_t next_row = 0;
+    for (uint32_t index = page->first; index < page->end; index++) {
+        size_t before = out->len;
+        if (index > page->first) {
+            buf_char(out, ',');
+        }
+        const struct batch_row *batch = NULL;
+        if (next_row < page->row_count && page->rows[next_row].index == index) {
+            batch = &page->rows[next_row++];
+        }
+        size_t len = ids_prefix(ids, left, row->batch_size);
+        put_batch(out, row, index, batch, ids, len);
+        if (index > page->first && out->len - start > REPLY_LINE_MAX - LINE_RESERVE) {
+            buf_cut(out, before);
+            break;
+        }
+        size_t skip = len < left ? len + 1 : len; // and the comma
+        ids += skip;
+        left -= skip;
+    }
+    buf_printf(out, "],\"batches_total\":%u", row->batches);
+}
+
+static enum err put_status(struct loop *loop, const struct status_request *request, struct buf *out,
+                           size_t start)
+{
+    struct ingestion_row row;
+    enum err err = store_find(loop->store, &request->id, &row);
+    if (err != ERR_OK) {
+        return err;
+    }
+    struct outlook outlook;
+    struct mono now = mono_now();
+    err = outlook_of(loop, &row, now, &outlook);
+    if (err != ERR_OK) {
+        return err;
+    }
+    struct page page = {.rows = NULL};
+    buf_init(&page.ids);
+    err = page_read(loop, &row, request, &page);
+    if (err == ERR_OK) {
+        reply_open(out);
+        buf_char(out, ',');
+        put_ingestion(loop, &row, out);
+        put_outlook(out, &outlook, now);
+        put_page(out, start, &row, &page);
+        reply_close(out);
+    }
+    store_free_batches(page.rows, page.row_count);
+    buf_fini(&page.ids);
+    return err;
+}
+
+// ---- list
+// ----------------------------------------------------------------------------------------------------------
+
+static enum err put_list(struct loop *loop, const struct list_request *request, struct buf *out)
+{
+    int64_t queue = 0;
+    if (request->has_queue) {
+        enum err err = engine_find_queue(loop->engine, request->queue, &queue);
+        if (err != ERR_OK) {
+            return err;
+        }
+    }
+    struct ingestion_row *rows = calloc(request->limit, sizeof *rows);
+    if (rows == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    size_t count = request->limit;
+    int64_t before = request->cursor == 0 ? INT64_MAX : (int64_t)request->cursor;
+    int64_t next = 0;
+    enum err err = store_list(loop->store, request, queue, before, rows, &count, &next);
+    if (err == ERR_OK) {
+        reply_open(out);
+        buf_str(out, ",\"ingestions\":[");
+        for (size_t i = 0; i < count; i++) {
+            buf_str(out, i > 0 ? ",{" : "{");
+            put_ingestion(loop, &rows[i], out);
+            buf_char(out, '}');
+        }
+        buf_str(out, "],\"next_cursor\":");
+        if (next > 0) {
+            buf_printf(out, "\"%lld\"", (long long)next);
+        } else {
+            buf_str(out, "null");
+        }
+        reply_close(out);
+    }
+    free(rows);
+    return err;
+}
+
+// ---- stats
+// ---------------------------------------------------------------------------------------------------------
+
+static void put_queue(struct buf *out, const struct queue_view *queue, struct mono now)
+{
+    char rate[RATE_TEXT_SIZE];
+    rate_format(queue->settings->rate, rate);
+    buf_str(out, "{\"name\":");
+    buf_json(out, queue->name, strlen(queue->name));
+    put_text(out, "rate", rate);
+    buf_str(out, ",\"waiting\":{");
+    for (int p = 0; p < PRIORITIES; p++) {
+        buf_printf(out, "%s\"%s\":%llu", p > 0 ? "," : "", priority_name((enum priority)p),
+                   (unsigned long long)queue->waiting[p]);
+    }
+    const struct queue_figures *figures = queue->figures;
+    buf_printf(out, "},\"in_flight\":%zu,\"dispatched\":%llu,\"completed\":%llu,\"failed\":%llu",
+               queue->in_flight, (unsigned long long)figures->dispatched,
+               (unsigned long long)figures->completed, (unsigned long long)figures->failed);
+    if (mono_before(now, figures->held_until)) {
+        put_time(out, "held_until", figures->held_until_wall);
+    } else {
+        buf_str(out, ",\"held_until\":null");
+    }
+    buf_char(out, '}');
+}
+
+static void put_stats(const struct loop *loop, struct buf *out)
+{
+    struct mono now = mono_now();
+    reply_open(out);
+    put_text(out, "version", SLUICE_VERSION);
+    buf_printf(out, ",\"uptime_ms\":%lld,\"queues\":[",
+               (long long)(mono_diff(now, loop->started) / NS_PER_MS));
+    for (size_t i = 0; i < engine_queues(loop->engine); i++) {
+        struct queue_view view = engine_view(loop->engine, i);
+        if (i > 0) {
+            buf_char(out, ',');
+        }
+        put_queue(out, &view, now);
+    }
+    buf_printf(out, "],\"commits\":%llu,\"requests\":%llu", (unsigned long long)loop->commits,
+               (unsigned long long)loop->requests);
+    reply_close(out);
+}
+
+void answer(struct loop *loop, const struct request *request, struct buf *out)
+{
+    size_t start = out->len;
+    switch (request->op) {
+    case OP_PING:
+        reply_ping(out);
+        break;
+    case OP_STATUS: {
+        enum err err = put_status(loop, &request->status, out, start);
+        if (err == ERR_NOT_FOUND) {
+            reply_failed(out, start, err, "there is no ingestion with this ID");
+        } else if (err != ERR_OK) {
+            reply_failed(out, start, err, "the store cannot be read");
+        }
+        break;
+    }
+    case OP_LIST: {
+        enum err err = put_list(loop, &request->list, out);
+        if (err == ERR_UNKNOWN_QUEUE) {
+            reply_failed(out, start, err, "there is no queue of this name");
+        } else if (err != ERR_OK) {
+            reply_failed(out, start, err, "the store cannot be read");
+        }
+        break;
+    }
+    case OP_STATS:
+        put_stats(loop, out);
+        break;
+    case OP_INGEST: // no question
+        reply_failed(out, start, ERR_INTERNAL, "an ingest is not answered here");
+        break;
+    }
+}

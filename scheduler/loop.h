@@ -1,0 +1,67 @@
+// loop.h - the one thread that owns all state: it takes what is in the inbox, lets the engine apply it,
+// commits once, and only then sends the replies and starts the deliveries.
+#ifndef SLUICE_SCHEDULER_LOOP_H
+#define SLUICE_SCHEDULER_LOOP_H
+
+#include "scheduler/engine.h"
+#include "scheduler/inbox.h"
+#include "scheduler/ipc.h"
+#include "scheduler/store.h"
+#include "scheduler/target.h"
+
+// Where the batches of one queue go.
+struct route {
+    int64_t queue;
+    struct target *target;
+};
+
+struct loop {
+    struct store *store; // borrowed
+    uint64_t max_waiting;
+    const char *ipc_url; // borrowed
+    int signals;         // descriptor that is readable when it is time to end
+    int ready_fd;        // -1: none
+
+    struct engine *engine;
+    struct inbox *inbox;
+    struct ipc *ipc;
+    struct route *routes;
+    size_t route_count;
+
+    struct inbox_item *messages; // taken from the inbox, not yet answered
+    struct inbox_item **messages_end;
+    struct inbox_item *done; // deliveries that ended, not yet settled on disk
+    struct inbox_item **done_end;
+    struct delivery *live; // all deliveries that were started and are not yet settled
+    size_t live_count;
+
+    struct mono blocked_until; // the store had no room: nothing is written before
+    bool ending;
+    uint64_t random; // state of the jitter's generator
+    struct mono started;
+    uint64_t commits;
+    uint64_t requests;
+};
+
+// Runs until a signal ends it or the store fails. The store is open and configured (settings.h). Returns the
+// exit code.
+int loop_run(struct loop *loop);
+
+// ---- between loop.c, turn.c, recover.c and answer.c
+// ------------------------------------------------------------------
+
+// Takes the inbox apart into messages and done. Late starts are applied on the spot.
+void loop_take(struct loop *loop);
+struct target *loop_target(const struct loop *loop, int64_t queue);
+
+// Builds the engine from the store, at the start and after a failed turn alike. Deliveries that still run are
+// taken over; others that were in flight were cut off, and wait again.
+MUST_CHECK enum err recover(struct loop *loop);
+
+// One turn. Anything but ERR_OK means that the loop cannot go on.
+MUST_CHECK enum err turn(struct loop *loop, struct mono now);
+
+// Appends the reply line of a request that only asks.
+void answer(struct loop *loop, const struct request *request, struct buf *out);
+
+#endif

@@ -1,0 +1,237 @@
+// sluice-scheduler: the daemon that owns the priority queue, the rate timer, the status table, the store and
+// delivery.
+#include "common/clock.h"
+#include "common/conf.h"
+#include "common/log.h"
+#include "common/proc.h"
+#include "scheduler/loop.h"
+#include "scheduler/settings.h"
+#include "scheduler/target.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PATH_SIZE 4096
+#define SOCKET_PATH_MAX 107 // sun_path less its NUL, see unix(7)
+#define IPC_SCHEME "ipc://"
+#define DATA_MODE 0750u
+
+struct settings {
+    char *ipc;
+    char *data;
+    uint64_t max_waiting;
+    uint64_t ready_fd; // NO_READY_FD: none
+    struct default_flags queue;
+};
+#define NO_READY_FD UINT64_MAX
+
+static bool parse_ipc(const char *text, void *into)
+{
+    size_t scheme = strlen(IPC_SCHEME);
+    size_t len = strlen(text);
+    return strncmp(text, IPC_SCHEME, scheme) == 0 && len > scheme && len - scheme <= SOCKET_PATH_MAX &&
+           conf_text(text, into);
+}
+
+static bool parse_rate(const char *text, void *into)
+{
+    return rate_parse(text, into);
+}
+
+static bool parse_between(const char *text, uint64_t low, uint64_t high, void *into)
+{
+    uint64_t value;
+    if (!conf_count(text, &value) || value < low || value > high) {
+        return false;
+    }
+    *(uint64_t *)into = value;
+    return true;
+}
+
+static bool parse_burst(const char *text, void *into)
+{
+    return parse_between(text, 1, 1000000, into);
+}
+
+static bool parse_concurrency(const char *text, void *into)
+{
+    return parse_between(text, 1, 10000, into);
+}
+
+static bool parse_batch_size(const char *text, void *into)
+{
+    return parse_between(text, 1, IDS_MAX, into);
+}
+
+static bool parse_max_id(const char *text, void *into)
+{
+    return parse_between(text, 1, ID_VALUE_MAX, into);
+}
+
+static bool parse_max_waiting(const char *text, void *into)
+{
+    return parse_between(text, 1, UINT64_C(1000000000000), into);
+}
+
+static bool parse_ready_fd(const char *text, void *into)
+{
+    return parse_between(text, 3, 1023, into);
+}
+
+static bool parse_target(const char *text, void *into)
+{
+    return strlen(text) < sizeof((struct queue_settings *)NULL)->target &&
+           target_check(text, NULL) == ERR_OK && conf_text(text, into);
+}
+
+static const struct conf_option options[] = {
+    {"ipc", "URL", NULL, "ipc://PATH with a path of at most 107 bytes",
+     "the socket to serve on (default: sluice.sock in the data directory)", parse_ipc,
+     offsetof(struct settings, ipc)},
+    {"data", "DIR", "./data", "a directory", "where the store is kept", conf_text,
+     offsetof(struct settings, data)},
+    {"max-waiting", "N", "100000000", "a number from 1 to 1000000000000",
+     "batches that may wait; past it new work is refused (429)", parse_max_waiting,
+     offsetof(struct settings, max_waiting)},
+    {"rate", "N/DURATION", "1/5s", "a rate such as 1/5s, 100/s, 5000/1m or unlimited",
+     "dispatches of the default queue", parse_rate, offsetof(struct settings, queue.rate)},
+    {"burst", "N", NULL, "a number from 1 to 1000000",
+     "dispatches that may start at once (default: what the rate gives in 10 ms, at least 1)", parse_burst,
+     offsetof(struct settings, queue.burst)},
+    {"concurrency", "N", "1", "a number from 1 to 10000", "deliveries in flight at the most",
+     parse_concurrency, offsetof(struct settings, queue.concurrency)},
+    {"batch-size", "N", "3", "a number from 1 to 100000", "IDs in a batch at the most", parse_batch_size,
+     offsetof(struct settings, queue.batch_size)},
+    {"target", "TARGET", "simulate:1500ms",
+     "simulate:DURATION[,fail=SHARE][,seed=N], http://... or https://...",
+     "where batches of the default queue go", parse_target, offsetof(struct settings, queue.target)},
+    {"max-id", "N", "9007199254740991", "a number from 1 to 9007199254740991", "the largest ID allowed",
+     parse_max_id, offsetof(struct settings, queue.max_id)},
+    {"ready-fd", "FD", NULL, "a descriptor from 3 to 1023",
+     "write a newline to this descriptor, and close it, when ready", parse_ready_fd,
+     offsetof(struct settings, ready_fd)},
+};
+
+static int refuse(int code, const char *detail)
+{
+    log_line(LOG_LEVEL_ERROR, "main", "cannot_start", "exit=%d detail=\"%s\"", code, detail);
+    return code;
+}
+
+// The directory of the socket, which only its owner and group may enter, and a lock beside the socket:
+// whoever holds it may take a socket file that is there for one that a killed daemon left.
+static int prepare_socket(const char *url, int *lock)
+{
+    const char *path = url + strlen(IPC_SCHEME);
+    char text[PATH_SIZE];
+    struct fault fault;
+    (void)snprintf(text, sizeof text, "%s", path);
+    char *slash = strrchr(text, '/');
+    if (slash != NULL && slash != text) {
+        *slash = '\0';
+        if (proc_make_dir(text, DATA_MODE, &fault) != ERR_OK) {
+            return refuse(EXIT_CODE_CANTCREAT, fault.detail);
+        }
+    }
+    struct stat info;
+    if (lstat(path, &info) == 0 && !S_ISSOCK(info.st_mode)) {
+        (void)snprintf(text, sizeof text, "%s exists and is not a socket", path);
+        return refuse(EXIT_CODE_CANTCREAT, text);
+    }
+    (void)snprintf(text, sizeof text, "%s.lock", path);
+    enum err err = proc_lock(text, lock, &fault);
+    if (err != ERR_OK) {
+        return refuse(err == ERR_STORAGE_REFUSED ? EXIT_CODE_UNAVAILABLE : EXIT_CODE_CANTCREAT, fault.detail);
+    }
+    return EXIT_CODE_OK;
+}
+
+static int prepare_data(const char *dir, int *lock)
+{
+    char path[PATH_SIZE];
+    struct fault fault;
+    if (proc_make_dir(dir, DATA_MODE, &fault) != ERR_OK) {
+        return refuse(EXIT_CODE_CANTCREAT, fault.detail);
+    }
+    if (snprintf(path, sizeof path, "%s/lock", dir) >= (int)sizeof path) {
+        return refuse(EXIT_CODE_CANTCREAT, "the path of the data directory is too long");
+    }
+    enum err err = proc_lock(path, lock, &fault);
+    if (err != ERR_OK) {
+        return refuse(err == ERR_STORAGE_REFUSED ? EXIT_CODE_UNAVAILABLE : EXIT_CODE_CANTCREAT, fault.detail);
+    }
+    return EXIT_CODE_OK;
+}
+
+static int open_store(const struct settings *settings, struct store **store)
+{
+    struct fault fault;
+    enum err err = store_sqlite_open(settings->data, store, &fault);
+    if (err == ERR_STORAGE_REFUSED) {
+        return refuse(EXIT_CODE_CONFIG, fault.detail);
+    }
+    if (err != ERR_OK) {
+        return refuse(EXIT_CODE_IOERR, fault.detail);
+    }
+    err = settings_apply(*store, &settings->queue, mono_now(), wall_now());
+    if (err != ERR_OK) {
+        return refuse(EXIT_CODE_IOERR, "the store cannot be written");
+    }
+    return EXIT_CODE_OK;
+}
+
+static void close_if_open(int fd)
+{
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct settings settings = {.ready_fd = NO_READY_FD};
+    int code = EXIT_CODE_OK;
+    if (conf_load("sluice-scheduler",
+                  "hands batches of IDs to a target, by urgency and never faster than it allows", options,
+                  sizeof options / sizeof options[0], &settings, argc, argv, &code) == CONF_EXIT) {
+        return code;
+    }
+    char ipc[PATH_SIZE];
+    if (settings.ipc == NULL) {
+        (void)snprintf(ipc, sizeof ipc, IPC_SCHEME "%s/sluice.sock", settings.data);
+        if (!parse_ipc(ipc, &settings.ipc)) {
+            return refuse(EXIT_CODE_CONFIG,
+                          "the path of the data directory is too long for a socket: give --ipc");
+        }
+    }
+    umask(0027);
+    int data_lock = -1;
+    int socket_lock = -1;
+    struct loop loop = {.max_waiting = settings.max_waiting,
+                        .ipc_url = settings.ipc,
+                        .signals = proc_signals(),
+                        .ready_fd = settings.ready_fd == NO_READY_FD ? -1 : (int)settings.ready_fd};
+    (void)proc_raise_files();
+    code = loop.signals < 0 ? refuse(EXIT_CODE_SOFTWARE, "signals cannot be watched") : EXIT_CODE_OK;
+    if (code == EXIT_CODE_OK) {
+        code = prepare_data(settings.data, &data_lock);
+    }
+    if (code == EXIT_CODE_OK) {
+        code = prepare_socket(settings.ipc, &socket_lock);
+    }
+    if (code == EXIT_CODE_OK) {
+        code = open_store(&settings, &loop.store);
+    }
+    if (code == EXIT_CODE_OK) {
+        code = loop_run(&loop);
+    }
+    store_close(loop.store);
+    close_if_open(socket_lock);
+    close_if_open(data_lock);
+    close_if_open(loop.signals);
+    return code;
+}
