@@ -1,0 +1,28 @@
+// proc.h - what a daemon needs of the process it lives in: signals, lock files, readiness.
+#ifndef SLUICE_COMMON_PROC_H
+#define SLUICE_COMMON_PROC_H
+
+#include "common/err.h"
+
+// Blocks SIGTERM and SIGINT for this thread and all it will start, ignores SIGPIPE, and gives a descriptor
+// (close-on-exec, non-blocking) that becomes readable when one of the two arrives. -1 on failure.
+int proc_signals(void);
+
+// Takes an exclusive flock on path (created 0640 when absent, its directory is not). The descriptor is kept
+// open for as long as the lock is held. ERR_STORAGE_REFUSED when somebody holds it, ERR_STORAGE_IO when the
+// file cannot be created.
+MUST_CHECK enum err proc_lock(const char *path, int *fd, struct fault *fault);
+
+// Creates path and its missing parents (mode for the last, 0755 for the others). An existing directory is fine.
+MUST_CHECK enum err proc_make_dir(const char *path, unsigned mode, struct fault *fault);
+
+// Raises RLIMIT_NOFILE to its hard limit and returns the limit now in force.
+unsigned long proc_raise_files(void);
+
+// Says that the program serves: sd_notify(3) READY=1 when NOTIFY_SOCKET is set, and a newline to ready_fd,
+// which is then closed, when it is not -1 (as in s6's notification-fd).
+void proc_ready(int ready_fd);
+// The same channel at the end: STOPPING=1.
+void proc_stopping(void);
+
+#endif
