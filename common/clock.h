@@ -31,7 +31,7 @@ struct wall {
 struct mono mono_now(void);
 struct wall wall_now(void);
 
-// t + ns, and a - b in nanoseconds; both saturate, and MONO_NEVER stays never.
+// t + ns, and a - b in nanoseconds; both saturate, and MONO_NEVER stays never: from b to never is INT64_MAX.
 struct mono mono_add(struct mono t, int64_t ns);
 int64_t mono_diff(struct mono a, struct mono b);
 static inline bool mono_before(struct mono a, struct mono b)
