@@ -1,0 +1,58 @@
+// forward.h - the way to the scheduler: request lines go out, many in one message, and reply lines come back.
+//
+// While a few messages are under way, newcomers wait in a list; when one returns, all that wait go out as one
+// message: no timer, no added latency when idle. When the connection breaks, the same lines are sent again
+// (IDs are minted before, so a repeat is harmless) until each request's own deadline.
+#ifndef SLUICE_GATEWAY_FORWARD_H
+#define SLUICE_GATEWAY_FORWARD_H
+
+#include "common/buf.h"
+#include "common/clock.h"
+#include "common/heap.h"
+#include "proto/reply.h"
+
+#include <sys/queue.h>
+
+struct forward;
+struct flight;
+
+// What it means when a request was sent and no answer came.
+enum call_kind {
+    CALL_READ, // nothing: it can be asked again (ERR_SCHEDULER_UNAVAILABLE)
+    CALL_WRITE // it may have been done (ERR_OUTCOME_UNKNOWN)
+};
+
+enum call_state { CALL_IDLE, CALL_WAITING, CALL_SENDING, CALL_SENT };
+
+// One request and its reply, embedded in the caller's object. Zero it, set the first three, hand it over with
+// forward_call; it is the forwarder's until done is called.
+struct call {
+    const char *line; // one request line with its newline, at most MESSAGE_MAX; unchanged until done
+    size_t len;
+    enum call_kind kind;
+    // Exactly once for each forward_call, on a thread of the network library: must not block. The reply, or a
+    // fault of the forwarder's own, is borrowed for the call. The call may be used again or freed from here
+    // on.
+    void (*done)(struct call *call, const struct reply *reply);
+
+    // forward.c's, under its lock.
+    TAILQ_ENTRY(call) link; // waiting, or about to be given up
+    struct heap_node due;
+    enum call_state state;
+    bool alone;     // travels in a message of its own
+    bool overdue;   // its deadline passed while it was being sent
+    bool ever_sent; // some send of it has completed: the scheduler may have seen it
+    int64_t within_ns;
+    struct flight *flight;
+    size_t index; // in the flight
+};
+
+// Connects to url (`ipc://PATH`) in the background, for good. ERR_INTERNAL, ERR_NO_MEMORY.
+MUST_CHECK enum err forward_open(const char *url, struct forward **forward, struct fault *fault);
+
+// Hands over a call, to be answered within this time. ERR_SCHEDULER_UNAVAILABLE when too many are under way;
+// then done is not called.
+MUST_CHECK enum err forward_call(struct forward *forward, struct call *call, int64_t within_ns,
+                                 struct fault *fault);
+
+#endif

@@ -1,0 +1,432 @@
+#include "gateway/http_conn.h"
+
+#include "gateway/api.h"
+#include "gateway/frame.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+
+#define TRANSFER_RATE (128u << 10) // bytes a second that a slow peer must manage on top of that
+#define DRAIN_NS (5 * NS_PER_S)
+#define DRAIN_QUIET_NS NS_PER_S // nothing for so long: nothing more will come
+#define DRAIN_MAX (16u << 20)
+#define REQUESTS_MAX 10000u        // on one connection
+#define BODIES_MAX (64u << 20)     // bytes of bodies held by all connections
+#define PARSE_HERE_MAX (64u << 10) // bytes of JSON that a network thread parses itself
+#define KEEP_MAX (16u << 10)       // bytes of a buffer that an idle connection keeps
+#define PING_NS NS_PER_S
+
+enum conn_state {
+    CONN_REQUEST, // reading a header block, or waiting for one
+    CONN_GO,      // writing `100 Continue`
+    CONN_BODY,    // reading the body
+    CONN_ANSWER,  // nothing on the wire: the worker or the scheduler is at it
+    CONN_WRITE,   // writing the answer
+    CONN_DRAIN    // reading what is left of a refused request, so that closing does not destroy the answer
+};
+
+// Owned by whoever has its operation: one callback of its aio, its work or its call at a time.
+struct conn {
+    struct http *http;
+    nng_http_conn *wire;
+    nng_http_req *req;
+    nng_aio *aio;
+    enum conn_state state;
+    unsigned served;
+    bool blank;  // an empty line came where a request should start
+    bool unread; // bytes of this request may still be on the wire
+    struct mono drain_until;
+    size_t drained;
+
+    struct frame frame;
+    struct route route; // borrows from req
+    size_t reserved;    // bytes of the common budget
+    struct buf body;
+    struct request request;
+    struct work work;
+    struct buf line;
+    struct call call;
+    struct answer answer;
+    struct buf head;
+
+    LIST_ENTRY(conn) link; // under http->lock, as the next
+    bool idle;             // waits for a request: may be hung up on
+};
+
+static void conn_cb(void *arg);
+
+int64_t transfer_ns(size_t bytes)
+{
+    return TRANSFER_NS + (int64_t)(bytes / TRANSFER_RATE) * NS_PER_S;
+}
+
+struct conn *conn_new(struct http *http, nng_http_conn *wire, nng_http_req *req)
+{
+    struct conn *c = calloc(1, sizeof(*c));
+    if (!c || nng_aio_alloc(&c->aio, conn_cb, c) != 0) {
+        free(c);
+        return NULL;
+    }
+    c->http = http;
+    c->wire = wire;
+    c->req = req;
+    answer_init(&c->answer);
+    pthread_mutex_lock(&http->lock);
+    LIST_INSERT_HEAD(&http->conns, c, link);
+    http->count++;
+    pthread_mutex_unlock(&http->lock);
+    return c;
+}
+
+static void body_release(struct conn *c)
+{
+    atomic_fetch_sub(&c->http->bodies, c->reserved);
+    c->reserved = 0;
+}
+
+static void conn_free(struct conn *c)
+{
+    struct http *http = c->http;
+    pthread_mutex_lock(&http->lock);
+    LIST_REMOVE(c, link);
+    pthread_mutex_unlock(&http->lock);
+    body_release(c);
+    nng_http_conn_close(c->wire);
+    nng_http_req_free(c->req);
+    buf_fini(&c->body);
+    buf_fini(&c->line);
+    buf_fini(&c->head);
+    answer_fini(&c->answer);
+    nng_aio_reap(c->aio); // this may be its callback
+    free(c);
+    pthread_mutex_lock(&http->lock);
+    bool last = --http->count == 0 && http->stopping;
+    pthread_mutex_unlock(&http->lock);
+    if (last)
+        (void)eventfd_write(http->emptied, 1);
+}
+
+static void set_timeout(struct conn *c, int64_t ns)
+{
+    nng_aio_set_timeout(c->aio, (nng_duration)(ns / NS_PER_MS));
+}
+
+static void set_iov(struct conn *c, const nng_iov *iov, unsigned count)
+{
+    int rv = nng_aio_set_iov(c->aio, count, iov);
+    assert(rv == 0); // it refuses more than 8
+    (void)rv;
+}
+
+// --- The answer ---
+
+static void buf_idle(struct buf *b)
+{
+    if (b->cap > KEEP_MAX)
+        buf_fini(b);
+    else
+        buf_reset(b);
+}
+
+static void conn_wait(struct conn *c)
+{
+    c->state = CONN_REQUEST;
+    pthread_mutex_lock(&c->http->lock);
+    bool stopping = c->http->stopping;
+    c->idle = !stopping;
+    pthread_mutex_unlock(&c->http->lock);
+    if (stopping) {
+        conn_free(c);
+        return;
+    }
+    set_timeout(c, IDLE_NS);
+    nng_http_conn_read_req(c->wire, c->req, c->aio);
+}
+
+static void conn_next(struct conn *c)
+{
+    body_release(c);
+    buf_idle(&c->body);
+    buf_idle(&c->line);
+    buf_idle(&c->head);
+    buf_idle(&c->answer.body);
+    answer_clear(&c->answer);
+    nng_http_req_reset(c->req);
+    c->blank = false;
+    conn_wait(c);
+}
+
+static void conn_write(struct conn *c)
+{
+    pthread_mutex_lock(&c->http->lock);
+    c->frame.close |= c->http->stopping;
+    pthread_mutex_unlock(&c->http->lock);
+    c->frame.close |= ++c->served >= REQUESTS_MAX;
+    answer_head(&c->answer, c->frame.close ? KEEP_CLOSE : KEEP_OPEN, wall_now(), &c->head);
+    if (buf_err(&c->answer.body) != ERR_OK || buf_err(&c->head) != ERR_OK) {
+        conn_free(c);
+        return;
+    }
+    nng_iov iov[2] = {{c->head.data, c->head.len}, {c->answer.body.data, c->answer.body.len}};
+    set_iov(c, iov, c->frame.head ? 1 : 2);
+    set_timeout(c, transfer_ns(c->answer.body.len));
+    c->state = CONN_WRITE;
+    nng_http_conn_write_all(c->wire, c->aio);
+}
+
+static void conn_fault(struct conn *c, const struct fault *fault)
+{
+    answer_fault(&c->answer, fault);
+    if (fault->err == ERR_METHOD_NOT_ALLOWED)
+        c->answer.allow = c->route.allow;
+    conn_write(c);
+}
+
+static void conn_drain(struct conn *c)
+{
+    int64_t left_ns = mono_diff(c->drain_until, mono_now());
+    char *room = buf_room(&c->body, KEEP_MAX);
+    if (left_ns < NS_PER_MS || c->drained >= DRAIN_MAX || !room) {
+        conn_free(c);
+        return;
+    }
+    nng_iov iov = {room, KEEP_MAX};
+    set_iov(c, &iov, 1);
+    set_timeout(c, left_ns < DRAIN_QUIET_NS ? left_ns : DRAIN_QUIET_NS);
+    c->state = CONN_DRAIN;
+    nng_http_conn_read(c->wire, c->aio);
+}
+
+static void conn_written(struct conn *c)
+{
+    if (!c->frame.close) {
+        conn_next(c);
+    } else if (!c->unread) {
+        conn_free(c);
+    } else {
+        c->drain_until = mono_add(mono_now(), DRAIN_NS);
+        c->drained = 0;
+        conn_drain(c);
+    }
+}
+
+// --- The endpoints ---
+
+static struct conn *conn_of_call(struct call *call)
+{
+    return (struct conn *)(void *)((char *)call - offsetof(struct conn, call));
+}
+
+static void conn_replied(struct call *call, const struct reply *reply)
+{
+    struct conn *c = conn_of_call(call);
+    answer_reply(&c->answer, c->route.endpoint, reply);
+    conn_write(c);
+}
+
+static void conn_forward(struct conn *c, enum call_kind kind, int64_t within_ns)
+{
+    struct fault fault;
+    request_to_line(&c->request, &c->line);
+    request_fini(&c->request);
+    enum err err = buf_err(&c->line);
+    if (err) {
+        (void)fault_set(&fault, err, "The gateway is out of memory; try again.");
+    } else {
+        c->call = (struct call){.line = c->line.data, .len = c->line.len, .kind = kind, .done = conn_replied};
+        err = forward_call(c->http->options.forward, &c->call, within_ns, &fault);
+    }
+    if (err)
+        conn_fault(c, &fault);
+}
+
+static void conn_ingest(struct conn *c)
+{
+    struct http_options *options = &c->http->options;
+    struct fault fault;
+    struct id id;
+    enum err err = id_mint(options->minter, wall_now().ms, &id);
+    if (err)
+        (void)fault_set(&fault, err, "The gateway could not make an ID; try again.");
+    else
+        err = api_ingest(c->body.data, c->body.len, nng_http_req_get_header(c->req, "Idempotency-Key"), &id,
+                         &c->request, &fault);
+    buf_idle(&c->body);
+    if (err)
+        conn_fault(c, &fault);
+    else
+        conn_forward(c, CALL_WRITE, options->timeout_ns);
+}
+
+static void conn_work(struct work *work)
+{
+    conn_ingest((struct conn *)(void *)((char *)work - offsetof(struct conn, work)));
+}
+
+// The request is all there.
+static void conn_handle(struct conn *c)
+{
+    int64_t timeout_ns = c->http->options.timeout_ns;
+    c->unread = false;
+    c->state = CONN_ANSWER;
+    switch (c->route.endpoint) {
+    case ENDPOINT_INGEST:
+        if (c->body.len <= PARSE_HERE_MAX) {
+            conn_ingest(c);
+        } else {
+            c->work.run = conn_work;
+            worker_post(c->http->options.worker, &c->work);
+        }
+        break;
+    case ENDPOINT_STATUS:
+    case ENDPOINT_LIST:
+        conn_forward(c, CALL_READ, timeout_ns);
+        break;
+    case ENDPOINT_READYZ:
+        conn_forward(c, CALL_READ, timeout_ns < PING_NS ? timeout_ns : PING_NS);
+        break;
+    case ENDPOINT_HEALTHZ:
+        answer_healthz(&c->answer);
+        conn_write(c);
+        break;
+    }
+}
+
+// --- The request ---
+
+static enum err body_reserve(struct conn *c, struct fault *fault)
+{
+    size_t held = atomic_fetch_add(&c->http->bodies, c->frame.length);
+    c->reserved = c->frame.length;
+    if (held + c->frame.length <= BODIES_MAX && buf_room(&c->body, c->frame.length))
+        return ERR_OK;
+    body_release(c);
+    return fault_set(fault, ERR_SCHEDULER_UNAVAILABLE,
+                     "The bodies of the requests at hand fill the gateway's memory; nothing was accepted.");
+}
+
+static void conn_read_body(struct conn *c)
+{
+    nng_iov iov = {c->body.data, c->frame.length};
+    set_iov(c, &iov, 1);
+    set_timeout(c, transfer_ns(c->frame.length));
+    c->state = CONN_BODY;
+    nng_http_conn_read_all(c->wire, c->aio);
+}
+
+static void conn_write_go(struct conn *c)
+{
+    static const char go[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    buf_str(&c->head, go);
+    if (buf_err(&c->head) != ERR_OK) {
+        conn_free(c);
+        return;
+    }
+    nng_iov iov = {c->head.data, c->head.len};
+    set_iov(c, &iov, 1);
+    set_timeout(c, TRANSFER_NS);
+    c->state = CONN_GO;
+    nng_http_conn_write_all(c->wire, c->aio);
+}
+
+// All that can be said before the body is read.
+static enum err conn_check(struct conn *c, struct fault *fault)
+{
+    nng_http_req *req = c->req;
+    const struct header_block block = {
+        .method = nng_http_req_get_method(req),
+        .version = nng_http_req_get_version(req),
+        .host = nng_http_req_get_header(req, "Host"),
+        .content_length = nng_http_req_get_header(req, "Content-Length"),
+        .transfer_encoding = nng_http_req_get_header(req, "Transfer-Encoding"),
+        .connection = nng_http_req_get_header(req, "Connection"),
+        .expect = nng_http_req_get_header(req, "Expect"),
+    };
+    enum err err = frame_check(&block, c->http->options.max_body, &c->frame, fault);
+    if (err)
+        return err;
+    c->unread = c->frame.length > 0 || c->frame.unsure;
+    if ((err = route_find(block.method, nng_http_req_get_uri(req), &c->route, fault)) ||
+        (err = api_query(&c->route, &c->request, fault)))
+        return err;
+    if (c->route.endpoint == ENDPOINT_INGEST) {
+        if (!c->frame.has_length)
+            return fault_set(fault, ERR_LENGTH_REQUIRED, "The body must come with a Content-Length.");
+        if ((err = api_media_type(nng_http_req_get_header(req, "Content-Type"), fault)) ||
+            (err = api_idempotency_key(nng_http_req_get_header(req, "Idempotency-Key"), fault)))
+            return err;
+    }
+    return c->frame.length > 0 ? body_reserve(c, fault) : ERR_OK;
+}
+
+void conn_run(struct conn *c)
+{
+    struct fault fault;
+    c->unread = true;
+    if (conn_check(c, &fault) != ERR_OK) {
+        c->frame.close = c->frame.close || c->unread;
+        conn_fault(c, &fault);
+    } else if (c->frame.length == 0) {
+        conn_handle(c);
+    } else if (c->frame.wants_go) {
+        conn_write_go(c);
+    } else {
+        conn_read_body(c);
+    }
+}
+
+// A header block is there, or an empty line, which some clients send after a body: one is passed over.
+static void conn_requested(struct conn *c)
+{
+    pthread_mutex_lock(&c->http->lock);
+    c->idle = false;
+    pthread_mutex_unlock(&c->http->lock);
+    if (nng_aio_result(c->aio) != 0) {
+        conn_free(c);
+    } else if (nng_http_req_get_uri(c->req)[0] == '\0' && !c->blank) {
+        c->blank = true;
+        conn_wait(c);
+    } else {
+        conn_run(c);
+    }
+}
+
+static void conn_cb(void *arg)
+{
+    struct conn *c = arg;
+    if (c->state != CONN_REQUEST && nng_aio_result(c->aio) != 0) {
+        conn_free(c); // the peer is gone or too slow
+        return;
+    }
+    switch (c->state) {
+    case CONN_REQUEST:
+        conn_requested(c);
+        break;
+    case CONN_GO:
+        buf_reset(&c->head);
+        conn_read_body(c);
+        break;
+    case CONN_BODY:
+        buf_grew(&c->body, c->frame.length);
+        conn_handle(c);
+        break;
+    case CONN_WRITE:
+        conn_written(c);
+        break;
+    case CONN_DRAIN:
+        c->drained += nng_aio_count(c->aio);
+        conn_drain(c);
+        break;
+    case CONN_ANSWER:
+        assert(!"nothing is on the wire");
+    }
+}
+
+void conns_hang_up_idle(struct http *http)
+{
+    struct conn *c;
+    LIST_FOREACH(c, &http->conns, link)
+    if (c->idle)
+        nng_aio_cancel(c->aio);
+}

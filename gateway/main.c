@@ -1,0 +1,195 @@
+// sluice-gateway: the stateless HTTP side of Sluice. It keeps nothing: kill it, or start as many as you like.
+#include "common/clock.h"
+#include "common/conf.h"
+#include "common/log.h"
+#include "common/proc.h"
+#include "common/units.h"
+#include "common/worker.h"
+#include "gateway/forward.h"
+#include "gateway/http.h"
+#include "gateway/reaper.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define REAP_EVERY_MS 1000
+#define SPARE_FILES 64          // descriptors that are not for connections
+#define CONNECTIONS_MAX 8192u   // about 100 MB, when all are there
+#define STOP_MARGIN_NS NS_PER_S // on top of what a request may take
+
+struct settings {
+    const char *listen;
+    const char *scheduler;
+    int64_t timeout_ns;
+    uint64_t max_body;
+    int ready_fd;
+};
+
+static bool port_parse(const char *text, uint16_t *port)
+{
+    uint64_t value;
+    if (!conf_count(text, &value) || value < 1 || value > UINT16_MAX)
+        return false;
+    *port = (uint16_t)value;
+    return true;
+}
+
+// The colon in front of the port, or NULL when this is no http://HOST:PORT.
+static const char *listen_colon(const char *text)
+{
+    static const char scheme[] = "http://";
+    if (strncmp(text, scheme, strlen(scheme)) != 0)
+        return NULL;
+    const char *host = text + strlen(scheme);
+    const char *colon = strrchr(host, ':');
+    size_t len = colon ? (size_t)(colon - host) : 0;
+    bool v6 = len > 2 && host[0] == '[' && host[len - 1] == ']' &&
+              strspn(host + 1, "0123456789abcdefABCDEF:.") == len - 2;
+    bool plain =
+        len > 0 && strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-") == len;
+    return v6 || plain ? colon : NULL;
+}
+
+static bool conf_listen(const char *text, void *into)
+{
+    uint16_t port;
+    const char *colon = listen_colon(text);
+    return colon && port_parse(colon + 1, &port) && conf_text(text, into);
+}
+
+static bool conf_scheduler(const char *text, void *into)
+{
+    static const char scheme[] = "ipc://";
+    const struct sockaddr_un address;
+    size_t len = strlen(text);
+    return strncmp(text, scheme, strlen(scheme)) == 0 && len > strlen(scheme) &&
+           len - strlen(scheme) < sizeof(address.sun_path) && conf_text(text, into);
+}
+
+static bool conf_timeout(const char *text, void *into)
+{
+    int64_t ns;
+    if (!conf_duration(text, &ns) || ns < 10 * NS_PER_MS || ns > 300 * NS_PER_S)
+        return false;
+    *(int64_t *)into = ns;
+    return true;
+}
+
+static bool conf_max_body(const char *text, void *into)
+{
+    uint64_t bytes;
+    if (!conf_size(text, &bytes) || bytes < 1 << 10 || bytes > 15 << 20)
+        return false;
+    *(uint64_t *)into = bytes;
+    return true;
+}
+
+static bool conf_descriptor(const char *text, void *into)
+{
+    uint64_t fd;
+    if (!conf_count(text, &fd) || fd < 1 || fd > 1023)
+        return false;
+    *(int *)into = (int)fd;
+    return true;
+}
+
+static const struct conf_option options[] = {
+    {"listen", "URL", "http://127.0.0.1:8000", "http://HOST:PORT", "where to serve HTTP", conf_listen,
+     offsetof(struct settings, listen)},
+    {"scheduler", "URL", "ipc://./data/sluice.sock", "ipc://PATH, with a path of at most 107 bytes",
+     "the scheduler's socket", conf_scheduler, offsetof(struct settings, scheduler)},
+    {"timeout", "DURATION", "5s", "a duration from 10ms to 5m", "how long the scheduler may take to answer",
+     conf_timeout, offsetof(struct settings, timeout_ns)},
+    {"max-body", "SIZE", "8MiB", "a size from 1KiB to 15MiB", "the longest body that is taken", conf_max_body,
+     offsetof(struct settings, max_body)},
+    {"ready-fd", "N", NULL, "a descriptor number from 1 to 1023",
+     "write a newline there when ready, and close it", conf_descriptor, offsetof(struct settings, ready_fd)},
+};
+
+static void fail(const struct fault *fault, enum exit_code code)
+{
+    log_line(LOG_LEVEL_ERROR, "gateway", "failed", "reason=\"%s\"", fault->detail);
+    _exit(code); // the network library's threads are running: nothing may be cleared away under them
+}
+
+static enum exit_code exit_code_for(enum err err)
+{
+    return err == ERR_SCHEDULER_UNAVAILABLE ? EXIT_CODE_UNAVAILABLE : EXIT_CODE_SOFTWARE;
+}
+
+static struct reaper *reaper_start(const struct settings *settings, const struct http_options *http)
+{
+    unsigned long files = proc_raise_files();
+    size_t spare = files > 2 * SPARE_FILES ? files - SPARE_FILES : files / 2;
+    struct reaper_options reaper_options = {
+        .max_connections = spare < CONNECTIONS_MAX ? spare : CONNECTIONS_MAX,
+        .first_ns = http_first_answer_ns(http),
+        .silence_ns = http_longest_silence_ns(http),
+    };
+    struct reaper *reaper = NULL;
+    struct fault fault = {0};
+    bool port = port_parse(listen_colon(settings->listen) + 1, &reaper_options.port);
+    if (!port || reaper_open(&reaper_options, &reaper, &fault) != ERR_OK)
+        fail(&fault, EXIT_CODE_SOFTWARE);
+    return reaper;
+}
+
+// Returns when a signal says to end.
+static void watch(int signals, struct reaper *reaper)
+{
+    for (;;) {
+        struct pollfd ready = {.fd = signals, .events = POLLIN};
+        int count = poll(&ready, 1, REAP_EVERY_MS);
+        if (count > 0)
+            return;
+        size_t ended = count == 0 ? reaper_walk(reaper) : 0;
+        if (ended > 0)
+            log_line(LOG_LEVEL_INFO, "gateway", "reaped", "connections=%zu", ended);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct settings settings = {.ready_fd = -1};
+    int exit_code;
+    if (conf_load("sluice-gateway", "Serves Sluice's HTTP API and hands requests to the scheduler.", options,
+                  sizeof(options) / sizeof(options[0]), &settings, argc, argv, &exit_code) == CONF_EXIT)
+        return exit_code;
+#ifdef SLUICE_UNSAFE_NNG
+    log_line(LOG_LEVEL_WARNING, "gateway", "unsafe_nng",
+             "reason=\"built on a network library that anybody who reaches this port can crash\"");
+#endif
+    struct fault fault = {0};
+    struct http_options http_options = {
+        .listen = settings.listen, .max_body = settings.max_body, .timeout_ns = settings.timeout_ns};
+    struct id_minter minter;
+    struct http *http = NULL;
+    int signals = proc_signals();
+    enum err err = ERR_OK;
+    id_minter_init(&minter);
+    http_options.minter = &minter;
+    struct reaper *reaper = reaper_start(&settings, &http_options);
+    if (signals < 0)
+        err = fault_set(&fault, ERR_INTERNAL, "cannot watch signals: %s", strerror(errno));
+    else if ((err = worker_start(&http_options.worker)))
+        (void)fault_set(&fault, err, "cannot start a thread");
+    else if (!(err = forward_open(settings.scheduler, &http_options.forward, &fault)))
+        err = http_open(&http_options, &http, &fault);
+    if (err)
+        fail(&fault, exit_code_for(err));
+
+    log_line(LOG_LEVEL_INFO, "gateway", "ready", "listen=%s scheduler=%s version=%s", settings.listen,
+             settings.scheduler, SLUICE_VERSION);
+    proc_ready(settings.ready_fd);
+    watch(signals, reaper);
+    log_line(LOG_LEVEL_INFO, "gateway", "stopping", NULL);
+    proc_stopping();
+    size_t left = http_stop(http, settings.timeout_ns + STOP_MARGIN_NS);
+    log_line(LOG_LEVEL_INFO, "gateway", "stop", "abandoned=%zu", left);
+    _exit(EXIT_CODE_OK); // closing the sockets of NNG 1.x under traffic can hang
+}
