@@ -11,33 +11,33 @@
 // X(name, code, HTTP status, title). The code is stable and part of the outside contract; the title is the
 // short human-readable summary of RFC 9457. Several names may share a code: the inside can tell apart what
 // looks the same from the outside; err_from_code() then gives the first.
-#define ERR_LIST(X)                                                                                                \
-    X(OK, "ok", 200, "OK")                                                                                         \
-    X(MALFORMED_JSON, "malformed_json", 400, "Malformed JSON")                                                     \
-    X(ID_OUT_OF_RANGE, "id_out_of_range", 400, "ID out of range")                                                  \
-    X(BAD_REQUEST, "bad_request", 400, "Bad request")                                                              \
-    X(NOT_FOUND, "not_found", 404, "Not found")                                                                    \
-    X(UNKNOWN_QUEUE, "unknown_queue", 404, "Unknown queue")                                                        \
-    X(METHOD_NOT_ALLOWED, "method_not_allowed", 405, "Method not allowed")                                         \
-    X(ID_REUSED, "id_reused", 409, "ID reused with other content")                                                 \
-    X(QUEUE_NOT_EMPTY, "queue_not_empty", 409, "Queue not empty")                                                  \
-    X(ALREADY_FINISHED, "already_finished", 409, "Already finished")                                               \
-    X(LENGTH_REQUIRED, "length_required", 411, "Length required")                                                  \
-    X(BODY_TOO_LARGE, "body_too_large", 413, "Body too large")                                                     \
-    X(TOO_MANY_IDS, "too_many_ids", 413, "Too many IDs")                                                           \
-    X(UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", 415, "Unsupported media type")                             \
-    X(INVALID_FIELD, "invalid_field", 422, "Invalid field")                                                        \
-    X(IDEMPOTENCY_KEY_REUSED, "idempotency_key_reused", 422, "Idempotency key reused with other content")          \
-    X(OVERLOADED, "overloaded", 429, "Overloaded")                                                                 \
-    X(INTERNAL, "internal", 500, "Internal error")                                                                 \
-    X(NOT_IMPLEMENTED, "not_implemented", 501, "Not implemented")                                                  \
-    X(SCHEDULER_UNAVAILABLE, "scheduler_unavailable", 503, "Scheduler unavailable")                                \
-    X(STORAGE_UNAVAILABLE, "storage_unavailable", 503, "Storage unavailable")                                      \
-    X(STORAGE_FULL, "storage_unavailable", 503, "Storage unavailable")                                             \
-    X(STORAGE_IO, "storage_unavailable", 503, "Storage unavailable")                                               \
-    X(STORAGE_REFUSED, "storage_unavailable", 503, "Storage unavailable")                                          \
-    X(NO_MEMORY, "overloaded", 429, "Out of memory")                                                               \
-    X(TRY_ALONE, "try_alone", 413, "Reply does not fit")                                                           \
+#define ERR_LIST(X)                                                                                          \
+    X(OK, "ok", 200, "OK")                                                                                   \
+    X(MALFORMED_JSON, "malformed_json", 400, "Malformed JSON")                                               \
+    X(ID_OUT_OF_RANGE, "id_out_of_range", 400, "ID out of range")                                            \
+    X(BAD_REQUEST, "bad_request", 400, "Bad request")                                                        \
+    X(NOT_FOUND, "not_found", 404, "Not found")                                                              \
+    X(UNKNOWN_QUEUE, "unknown_queue", 404, "Unknown queue")                                                  \
+    X(METHOD_NOT_ALLOWED, "method_not_allowed", 405, "Method not allowed")                                   \
+    X(ID_REUSED, "id_reused", 409, "ID reused with other content")                                           \
+    X(QUEUE_NOT_EMPTY, "queue_not_empty", 409, "Queue not empty")                                            \
+    X(ALREADY_FINISHED, "already_finished", 409, "Already finished")                                         \
+    X(LENGTH_REQUIRED, "length_required", 411, "Length required")                                            \
+    X(BODY_TOO_LARGE, "body_too_large", 413, "Body too large")                                               \
+    X(TOO_MANY_IDS, "too_many_ids", 413, "Too many IDs")                                                     \
+    X(UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", 415, "Unsupported media type")                       \
+    X(INVALID_FIELD, "invalid_field", 422, "Invalid field")                                                  \
+    X(IDEMPOTENCY_KEY_REUSED, "idempotency_key_reused", 422, "Idempotency key reused with other content")    \
+    X(OVERLOADED, "overloaded", 429, "Overloaded")                                                           \
+    X(INTERNAL, "internal", 500, "Internal error")                                                           \
+    X(NOT_IMPLEMENTED, "not_implemented", 501, "Not implemented")                                            \
+    X(SCHEDULER_UNAVAILABLE, "scheduler_unavailable", 503, "Scheduler unavailable")                          \
+    X(STORAGE_UNAVAILABLE, "storage_unavailable", 503, "Storage unavailable")                                \
+    X(STORAGE_FULL, "storage_unavailable", 503, "Storage unavailable")                                       \
+    X(STORAGE_IO, "storage_unavailable", 503, "Storage unavailable")                                         \
+    X(STORAGE_REFUSED, "storage_unavailable", 503, "Storage unavailable")                                    \
+    X(NO_MEMORY, "overloaded", 429, "Out of memory")                                                         \
+    X(TRY_ALONE, "try_alone", 413, "Reply does not fit")                                                     \
     X(OUTCOME_UNKNOWN, "outcome_unknown", 504, "Outcome unknown")
 
 enum err {

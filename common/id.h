@@ -1,4 +1,5 @@
-// id.h - UUIDs (RFC 9562): text, version 7 for what is minted, version 5 for what must come out the same again.
+// id.h - UUIDs (RFC 9562): text, version 7 for what is minted, version 5 for what must come out the same
+// again.
 #ifndef SLUICE_COMMON_ID_H
 #define SLUICE_COMMON_ID_H
 
@@ -25,8 +26,9 @@ bool id_equal(const struct id *a, const struct id *b);
 struct id id_v5(const struct id *space, const char *name, size_t len);
 
 // Mints version 7 IDs that grow: the milliseconds of the wall clock, then a counter within the millisecond
-// (RFC 9562, 6.2 method 1: 12 bits of rand_a and the top of rand_b), then random bits from getrandom(2). A clock that
-// steps back does not make an ID smaller than the one before. Safe for use by several threads at once.
+// (RFC 9562, 6.2 method 1: 12 bits of rand_a and the top of rand_b), then random bits from getrandom(2). A
+// clock that steps back does not make an ID smaller than the one before. Safe for use by several threads at
+// once.
 struct id_minter {
     pthread_mutex_t lock;
     int64_t last_ms;

@@ -2,9 +2,9 @@
 //
 // What it adds: nothing may follow the value but white space, invalid UTF-8, lone surrogates and \u0000 are
 // malformed, numbers follow the grammar (no 01, no +1), depth and the number of elements are limited before
-// any memory is taken for them, and the caller learns where a number was written with a fraction or an exponent
-// (cJSON keeps doubles only, so that 1.0 and 1 would look the same).
-// Pure; any thread. Nothing here looks at cJSON's global error pointer.
+// any memory is taken for them, and the caller learns where a number was written with a fraction or an
+// exponent (cJSON keeps doubles only, so that 1.0 and 1 would look the same). Pure; any thread. Nothing here
+// looks at cJSON's global error pointer.
 #ifndef SLUICE_COMMON_JSON_H
 #define SLUICE_COMMON_JSON_H
 
@@ -30,13 +30,14 @@ struct json {
 
 // On ERR_OK the caller owns *json (json_free). ERR_MALFORMED_JSON with the byte offset in the detail,
 // ERR_TOO_MANY_IDS when there are more than max_elements elements, ERR_NO_MEMORY.
-MUST_CHECK enum err json_parse(const char *text, size_t len, const struct json_limits *limits, struct json *json,
-                               struct fault *fault);
+MUST_CHECK enum err json_parse(const char *text, size_t len, const struct json_limits *limits,
+                               struct json *json, struct fault *fault);
 void json_free(struct json *json);
 
-// ERR_INVALID_FIELD, naming the member, when the object has a member that is not in names (count of them; a name in
-// another case is another name) or has one twice.
-MUST_CHECK enum err json_only(const cJSON *object, const char *const *names, size_t count, struct fault *fault);
+// ERR_INVALID_FIELD, naming the member, when the object has a member that is not in names (count of them; a
+// name in another case is another name) or has one twice.
+MUST_CHECK enum err json_only(const cJSON *object, const char *const *names, size_t count,
+                              struct fault *fault);
 // The member with exactly this name, or NULL.
 const cJSON *json_get(const cJSON *object, const char *name);
 // True and *value set when item is a number that is an integer from 0 to JSON_MAX_INTEGER.

@@ -1,4 +1,5 @@
-// log.h - one line for each event on standard error: time, level, module, event, then key=value pairs (logfmt).
+// log.h - one line for each event on standard error: time, level, module, event, then key=value pairs
+// (logfmt).
 //
 // Only main files, the loop and the edges log; leaf code returns errors. Safe for use by several threads: a
 // line is one write(2).

@@ -13,8 +13,8 @@ int proc_signals(void);
 // file cannot be created.
 MUST_CHECK enum err proc_lock(const char *path, int *fd, struct fault *fault);
 
-// Creates path and its missing parents (mode for the last, 0755 for the others). An existing directory is fine.
-// What was created is synced to disk. ERR_STORAGE_IO, naming the path, when it cannot be done.
+// Creates path and its missing parents (mode for the last, 0755 for the others). An existing directory is
+// fine. What was created is synced to disk. ERR_STORAGE_IO, naming the path, when it cannot be done.
 MUST_CHECK enum err proc_make_dir(const char *path, unsigned mode, struct fault *fault);
 
 // Raises RLIMIT_NOFILE to its hard limit and returns the limit now in force.

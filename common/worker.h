@@ -4,7 +4,8 @@
 
 #include "common/err.h"
 
-// Embedded in the caller's object: posting never allocates. An item may be posted again once run() was called.
+// Embedded in the caller's object: posting never allocates. An item may be posted again once run() was
+// called.
 struct work {
     struct work *next;
     void (*run)(struct work *work);
