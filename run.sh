@@ -1,0 +1,352 @@
+#!/bin/bash
+# Builds, tests and runs Sluice on a Debian machine: `./run.sh help` tells how.
+set -euo pipefail
+
+root=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
+
+usage() {
+    cat <<'EOF'
+Usage: ./run.sh [COMMAND]
+
+  up       (the default) install what is missing, build what changed, start both programs and keep them running
+  build    install what is missing, build the programs into build/bin
+  test     the same, then run every test; --sanitize (or SLUICE_TEST_SANITIZE=1) does so in a build of its own under
+           AddressSanitizer and UndefinedBehaviorSanitizer; other arguments go to ctest, such as -R unit/rate
+  clean    remove what was built (never the data)
+  help     this text
+
+Every option of the two programs is an environment variable: --rate 1/5s is SLUICE_RATE=1/5s.
+  SLUICE_DATA     where data and socket are kept (data/ beside this script)
+  SLUICE_LISTEN   where the gateway listens (http://127.0.0.1:8000)
+  SLUICE_WERROR   ON: warnings of the compiler are errors
+EOF
+}
+
+# Exit codes as in sysexits.h.
+ex_usage=64 ex_unavailable=69 ex_cantcreat=73 ex_config=78
+
+say() {
+    printf 'run.sh: %s\n' "$*" >&2
+}
+
+die() {
+    local code=$1
+    shift
+    say "$@"
+    exit "$code"
+}
+
+# --- Packages -------------------------------------------------------------------------------------------------------
+
+build_packages=(build-essential cmake ninja-build pkg-config libcjson-dev libcurl4-openssl-dev libmbedtls-dev
+    libsqlite3-dev libsystemd-dev uuid-dev ca-certificates)
+test_packages=(libcriterion-dev libmicrohttpd-dev nng-utils)
+
+install_missing() {
+    local package missing=() root_shell=(sh -c)
+    command -v dpkg-query >/dev/null || return 0 # not Debian: the build says what it does not find
+    for package in "$@"; do
+        [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
+    done
+    [[ ${#missing[@]} -gt 0 ]] || return 0
+
+    local command="apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
+    if [[ $EUID -ne 0 ]]; then
+        if ! command -v sudo >/dev/null || { [[ ! -t 0 ]] && ! sudo -n true 2>/dev/null; }; then
+            say "Debian packages are missing. Run this as root, then start again:"
+            printf '  %s\n' "$command" >&2
+            exit "$ex_unavailable"
+        fi
+        root_shell=(sudo sh -c)
+    fi
+    say "installing ${missing[*]}"
+    "${root_shell[@]}" "export DEBIAN_FRONTEND=noninteractive; $command" </dev/null
+}
+
+# --- Building -------------------------------------------------------------------------------------------------------
+
+# build PRESET TARGET...
+build() {
+    local preset=$1
+    shift
+    cd "$root"
+    cmake --preset "$preset" -DSLUICE_WERROR="${SLUICE_WERROR:-OFF}" >/dev/null
+    cmake --build --preset "$preset" --target "$@"
+}
+
+build_programs() {
+    install_missing "${build_packages[@]}"
+    build release sluice-scheduler sluice-gateway
+}
+
+# --- Tests ----------------------------------------------------------------------------------------------------------
+
+# Counts the tests in a log of ctest: Criterion's own figures, and a program without such figures as one test.
+count_tests() {
+    awk '
+        / Testing: / { seen = tested = passed = 0 }
+        /Synthesis: Tested: / {
+            seen = 1
+            for (i = 1; i < NF; i++) {
+                if ($i == "Tested:") tested += $(i + 1)
+                if ($i == "Passing:") passed += $(i + 1)
+            }
+        }
+        /^Test time = / { ended = 1; next }
+        ended && /^Test / {
+            good = /^Test Passed/
+            if (!seen) { tested = 1; passed = good }
+            failed = tested - passed
+            if (!good && failed == 0) { # such as a report of a sanitizer: one of the tests is to blame
+                failed = 1
+                if (passed > 0) passed--
+            }
+            all_passed += passed; all_failed += failed; ended = 0
+        }
+        END { printf "%d passed, %d failed\n", all_passed, all_failed }
+    ' "$1"
+}
+
+run_tests() {
+    local preset=release dir=build name code=0 counts
+    [[ -z ${SLUICE_TEST_SANITIZE:-} || $SLUICE_TEST_SANITIZE == 0 ]] || preset=asan
+    if [[ ${1:-} == --sanitize ]]; then
+        preset=asan
+        shift
+    fi
+    [[ $preset == release ]] || dir=build-$preset
+    install_missing "${build_packages[@]}" "${test_packages[@]}"
+    build "$preset" all
+
+    # What is set for running Sluice is not meant for the programs under test.
+    for name in "${!SLUICE_@}"; do
+        [[ $name == SLUICE_TEST_* ]] || unset "$name"
+    done
+    rm -f "$dir/Testing/Temporary/LastTest.log"
+    ctest --test-dir "$dir" --output-on-failure --no-tests=error --test-output-size-passed 10000000 \
+        --test-output-size-failed 10000000 "$@" </dev/null || code=$?
+    counts=$(count_tests "$dir/Testing/Temporary/LastTest.log")
+    if [[ $counts == "0 passed, 0 failed" ]]; then
+        say "no test was run"
+        code=1
+    fi
+    [[ $counts == *" 0 failed" || $code -ne 0 ]] || code=1
+    printf '%s\n' "$counts"
+    return "$code"
+}
+
+# --- Running --------------------------------------------------------------------------------------------------------
+
+# A program that dies before it was ready, or within a second of it, died at once. The delay before the next start
+# doubles with each such death in succession, and the last one ends it all.
+max_quick_deaths=7
+
+declare -A pid=() told=() ready_at=() quick=([scheduler]=0 [gateway]=0)
+stopping=
+first_start=yes
+lock=
+
+# Hundredths of a second on a clock that nobody sets.
+uptime_cs() {
+    local up rest
+    read -r up rest </proc/uptime
+    printf '%s' "${up/./}"
+}
+
+command_of() {
+    case $1 in
+    scheduler) command=("$root/build/bin/sluice-scheduler" --data "$data" --ipc "$ipc") ;;
+    gateway) command=("$root/build/bin/sluice-gateway" --listen "$listen" --scheduler "$scheduler") ;;
+    esac
+}
+
+# Starts a program and waits until it says that it is ready. Returns 1 when it died before.
+start() {
+    local name=$1 ready_in ready_out ready=0 command
+    command_of "$name"
+    # A FIFO without a name is a pipe: its end of file is the program's death.
+    rm -f "$data/.ready"
+    mkfifo -m 600 "$data/.ready"
+    # shellcheck disable=SC2094
+    exec {ready_in}<>"$data/.ready" {ready_out}<"$data/.ready"
+    rm -f "$data/.ready"
+    # Ctrl-C reaches all of a terminal's foreground: in a session of its own, a program ends when it is told, in the
+    # right order. Should this script be killed, the kernel tells it.
+    setsid setpriv --pdeathsig TERM "${command[@]}" --ready-fd "$ready_in" {ready_out}<&- {lock}<&- </dev/null &
+    pid[$name]=$!
+    unset "told[$name]"
+    exec {ready_in}>&-
+    read -r <&"$ready_out" || ready=$?
+    exec {ready_out}<&-
+    [[ $ready -eq 0 ]] || return 1
+    ready_at[$name]=$(uptime_cs)
+}
+
+# How a program ended, from the status that the shell has of it.
+ending() {
+    local signal
+    if [[ $1 -gt 128 ]] && signal=$(kill -l "$1" 2>/dev/null); then
+        printf 'was ended by SIG%s' "$signal"
+    else
+        printf 'ended with status %s' "$1"
+    fi
+}
+
+# Waits for the end of a program, whatever signals arrive meanwhile. Leaves its status in `code`.
+reap() {
+    local name=$1
+    code=0
+    wait "${pid[$name]}" 2>/dev/null || code=$?
+    while kill -0 "${pid[$name]}" 2>/dev/null; do
+        code=0
+        wait "${pid[$name]}" 2>/dev/null || code=$?
+    done
+    unset "pid[$name]"
+}
+
+tell_to_end() {
+    kill -TERM "${pid[$1]}" 2>/dev/null || true
+    told[$1]=yes
+}
+
+# Ends what runs: first the gateway, so that nothing is accepted that the scheduler would have to refuse. Returns 1 when
+# one did not end well.
+stop_all() {
+    local name code result=0
+    stopping=yes
+    for name in gateway scheduler; do
+        [[ -n ${pid[$name]:-} ]] || continue
+        [[ -n ${told[$name]:-} ]] || tell_to_end "$name"
+        reap "$name"
+        if [[ $code -ne 0 ]]; then
+            say "the $name $(ending "$code")"
+            result=1
+        fi
+    done
+    return "$result"
+}
+
+give_up() {
+    local code=$1
+    shift
+    say "$@"
+    stop_all || true
+    exit "$((code == 0 ? 1 : code))"
+}
+
+# Tells the next one to end; the loop sees to the rest. It need not be running: then its delay is cut short.
+on_signal() {
+    local name
+    stopping=yes
+    for name in gateway scheduler delay; do
+        if [[ -n ${pid[$name]:-} ]]; then
+            tell_to_end "$name"
+            break
+        fi
+    done
+}
+
+# Takes note of the death of a program with this status, and waits as long as is due before its next start.
+after_death() {
+    local name=$1 code=$2 lived=-1 delay
+    [[ -z ${ready_at[$name]:-} ]] || lived=$(($(uptime_cs) - ready_at[$name]))
+    unset "ready_at[$name]"
+    [[ -z $stopping ]] || return 0
+    if [[ -n $first_start ]]; then
+        case $code in
+        "$ex_usage" | "$ex_unavailable" | "$ex_cantcreat" | "$ex_config")
+            give_up "$code" "the $name cannot start (status $code, see above)"
+            ;;
+        esac
+    fi
+    if [[ $lived -ge 100 ]]; then
+        quick[$name]=0
+    elif [[ $((++quick[$name])) -ge $max_quick_deaths ]]; then
+        give_up "$code" "the $name died at once $max_quick_deaths times in succession, and last $(ending "$code"): giving up"
+    fi
+    delay=$((100 << quick[$name]))
+    say "the $name $(ending "$code"): starting it again in $delay ms"
+    sleep "$((delay / 1000)).$(printf %03d $((delay % 1000)))" {lock}<&- &
+    pid[delay]=$!
+    wait "${pid[delay]}" || true
+    unset "pid[delay]"
+}
+
+bring_up() {
+    local name=$1 code
+    until [[ -n $stopping ]] || start "$name"; do
+        reap "$name"
+        after_death "$name" "$code"
+    done
+}
+
+# Restarts whatever dies, until told to stop.
+supervise() {
+    local name dead code
+    while [[ -z $stopping ]]; do
+        dead='' code=0
+        wait -n -p dead "${pid[@]}" 2>/dev/null || code=$? # bash would tell of signals in its own way
+        for name in "${!pid[@]}"; do
+            if [[ ${pid[$name]} == "${dead:-}" ]]; then
+                unset "pid[$name]"
+                after_death "$name" "$code"
+                bring_up "$name"
+            fi
+        done
+    done
+    stop_all
+}
+
+prepare_data() {
+    data=${SLUICE_DATA:-$root/data}
+    if [[ ! -d $data ]]; then
+        mkdir -p "$(dirname "$data")" || die "$ex_cantcreat" "cannot create $data"
+        mkdir -m 750 "$data" || die "$ex_cantcreat" "cannot create $data"
+    fi
+    data=$(cd "$data" && pwd) || die "$ex_cantcreat" "cannot enter $data"
+    ipc=${SLUICE_IPC:-ipc://$data/sluice.sock}
+    scheduler=${SLUICE_SCHEDULER:-$ipc}
+    listen=${SLUICE_LISTEN:-http://127.0.0.1:8000}
+    local socket=${ipc#ipc://} LC_ALL=C
+    if [[ ${#socket} -gt 107 ]]; then
+        die "$ex_config" "the path of the socket, $socket, has ${#socket} bytes, and a Unix socket's at most 107:" \
+            "set SLUICE_DATA or SLUICE_IPC to a shorter one"
+    fi
+    { exec {lock}>"$data/run.lock"; } 2>/dev/null || die "$ex_cantcreat" "cannot write to $data"
+    flock -n "$lock" || die "$ex_unavailable" "Sluice runs already on $data"
+}
+
+announce() {
+    local url=${listen%/}
+    url=${url/0.0.0.0/127.0.0.1}
+    cat <<EOF
+Sluice listens on $listen and keeps its data in $data. Try:
+  curl -sS $url/ingest -H 'Content-Type: application/json' -d '{"ids":[1,2,3,4,5],"priority":"HIGH"}'
+EOF
+}
+
+up() {
+    prepare_data
+    build_programs
+    trap on_signal HUP INT TERM
+    bring_up scheduler
+    bring_up gateway
+    first_start=
+    [[ -n $stopping ]] || announce
+    supervise
+}
+
+case ${1:-up} in
+up | build | clean) [[ $# -le 1 ]] || { usage >&2; exit "$ex_usage"; } ;;
+esac
+case ${1:-up} in
+up) up ;;
+build) build_programs ;;
+test) run_tests "${@:2}" ;;
+clean) rm -rf "$root"/build "$root"/build-* ;;
+help | -h | --help) usage ;;
+*)
+    usage >&2
+    exit "$ex_usage"
+    ;;
+esac
