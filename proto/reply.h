@@ -1,4 +1,4 @@
-// reply.h - reply lines: written by the scheduler, taken apart by the gateway and other clients. Pure; any thread.
+// reply.h - reply lines: written by the scheduler, taken apart by the gateway. Pure; any thread.
 //
 // A good reply is `{"ok":true}` or `{"ok":true,MEMBERS}`, an error `{"error":{"code":"…","message":"…"}}`.
 #ifndef SLUICE_PROTO_REPLY_H
@@ -13,14 +13,15 @@ void reply_error(struct buf *out, enum err err, const char *message);
 void reply_ping(struct buf *out);
 void reply_ingest(struct buf *out, const struct id *ingestion, bool replayed);
 
-// For bigger replies: `{"ok":true` is reply_open; the writer appends `,"name":value` pairs; reply_close adds `}\n`.
+// For bigger replies: reply_open writes `{"ok":true`, the caller appends `,"name":value` pairs, reply_close
+// adds `}\n`.
 void reply_open(struct buf *out);
 void reply_close(struct buf *out);
 
 // A reply line taken apart. The pointers borrow from the line.
 struct reply {
     bool ok;
-    const char *members; // ok: what follows `{"ok":true`, from the comma up to and including the closing brace
+    const char *members; // ok: what follows `{"ok":true`, up to and including the closing brace
     size_t members_len;
     struct fault fault; // not ok: the error it carried (ERR_INTERNAL for an unknown code)
 };
@@ -29,8 +30,8 @@ MUST_CHECK enum err reply_parse(const char *line, size_t len, struct reply *repl
 // The members of an ingest reply. ERR_INTERNAL when they are not there.
 MUST_CHECK enum err reply_parse_ingest(const struct reply *reply, struct id *ingestion, bool *replayed);
 
-// The next line of a message of lines: returns its start and sets *len (without the newline), or NULL at the end.
-// *at starts as 0. A last line without a newline counts.
+// The next line of a message of lines: returns its start and sets *len (without the newline), or NULL at the
+// end. *at starts as 0. A last line without a newline counts.
 const char *lines_next(const char *message, size_t message_len, size_t *at, size_t *len);
 
 #endif

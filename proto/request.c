@@ -29,8 +29,7 @@ struct op_spec {
     void (*encode)(const struct request *request, struct buf *out);
 };
 
-// ---- members of any request
-// ----------------------------------------------------------------------------------------
+// ---- members of any request ---------------------------------------------------------------------
 
 static enum err missing(struct fault *fault, const char *name)
 {
@@ -97,8 +96,7 @@ static enum err get_queue(const cJSON *object, bool *found, char queue[static QU
     return ERR_OK;
 }
 
-// ---- ingest
-// --------------------------------------------------------------------------------------------------------
+// ---- ingest -------------------------------------------------------------------------------------
 
 // The index of the array element that stands at this offset, when all elements before it are numbers.
 static size_t element_index(const char *text, size_t at)
@@ -216,8 +214,7 @@ static enum err decode_ingest(const struct source *source, struct request *reque
     return decode_content(source, ingest, fault);
 }
 
-// ---- the other operations
-// ------------------------------------------------------------------------------------------
+// ---- the other operations -----------------------------------------------------------------------
 
 // ping and stats have no members of their own.
 static enum err decode_nothing(const struct source *source, struct request *request, struct fault *fault)
@@ -305,8 +302,7 @@ static enum err decode_list(const struct source *source, struct request *request
     return ERR_OK;
 }
 
-// ---- writing
-// -------------------------------------------------------------------------------------------------------
+// ---- writing ------------------------------------------------------------------------------------
 
 static void put_text(struct buf *out, const char *name, const char *text)
 {
@@ -376,8 +372,7 @@ static void encode_list(const struct request *request, struct buf *out)
     }
 }
 
-// ---- all operations
-// ------------------------------------------------------------------------------------------------
+// ---- all operations -----------------------------------------------------------------------------
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 

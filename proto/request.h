@@ -11,8 +11,9 @@
 
 enum op { OP_PING, OP_INGEST, OP_STATUS, OP_LIST, OP_STATS };
 
-// A list of integer IDs, in the one form they have from the wire to the disk and back: the decimal numbers of a
-// JSON array, separated by single commas, without its brackets ("1,2,3"). So every ID stays as it was written.
+// A list of integer IDs, in the one form they have from the wire to the disk and back: the decimal numbers of
+// a JSON array, separated by single commas, without its brackets ("1,2,3"). So every ID stays as it was
+// written.
 struct ids {
     char *text; // owned, NUL-terminated
     size_t len;
@@ -59,15 +60,18 @@ void request_fini(struct request *request);
 // The members of an HTTP ingest body ("ids", "priority", "queue") into request->ingest; has_id and
 // idempotency_key are left unset for the caller. The errors are those of the contract, the detail names the
 // field and, for a bad ID, its index. On failure *request needs no fini.
-MUST_CHECK enum err request_from_body(const char *body, size_t len, struct request *request, struct fault *fault);
+MUST_CHECK enum err request_from_body(const char *body, size_t len, struct request *request,
+                                      struct fault *fault);
 
 // An IPC line (a JSON object with "op"), without its newline.
-MUST_CHECK enum err request_from_line(const char *line, size_t len, struct request *request, struct fault *fault);
+MUST_CHECK enum err request_from_line(const char *line, size_t len, struct request *request,
+                                      struct fault *fault);
 
 // The IPC line of a request, with its newline, appended to out.
 void request_to_line(const struct request *request, struct buf *out);
 
-// True when both ask for the same thing: the content an idempotency key or an ID stands for (ids, priority, queue).
+// True when both ask for the same thing: the content an idempotency key or an ID stands for (ids, priority,
+// queue).
 bool ingest_same_content(const struct ingest_request *a, const struct ingest_request *b);
 
 #endif

@@ -8,16 +8,16 @@
 
 #define PROTOCOL_VERSION 1
 
-#define IDS_MAX 100000u                    // IDs in one ingestion
+#define IDS_MAX 100000u                         // IDs in one ingestion
 #define ID_VALUE_MAX UINT64_C(9007199254740991) // 2^53-1
 #define QUEUE_NAME_MAX 64u
 #define QUEUE_NAME_SIZE (QUEUE_NAME_MAX + 1)
 #define IDEMPOTENCY_KEY_MAX 255u
-#define MESSAGE_MAX (16u << 20)     // an IPC message
-#define MESSAGE_LINES_MAX 16384u    // requests in one IPC message
-#define REPLY_LINE_MAX (1u << 20)   // one reply
+#define MESSAGE_MAX (16u << 20)      // an IPC message
+#define MESSAGE_LINES_MAX 16384u     // requests in one IPC message
+#define REPLY_LINE_MAX (1u << 20)    // one reply
 #define REPLY_MESSAGE_MAX (8u << 20) // the replies of one message
-#define PAGE_DEFAULT 1000u          // batches in a page of /status
+#define PAGE_DEFAULT 1000u           // batches in a page of /status
 #define PAGE_MAX 10000u
 #define LIST_DEFAULT 50u // ingestions in a page of /ingestions
 #define LIST_MAX 1000u
