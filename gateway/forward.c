@@ -357,7 +357,6 @@ static void slot_cb(void *arg)
             flight->calls[i]->flight = NULL;
         }
     }
-    nng_aio_set_msg(slot->aio, NULL);
     pump(f);
     pthread_mutex_unlock(&f->lock);
     give_up(&given_up);
