@@ -1,7 +1,8 @@
 // store_sqlite.h - what the files of the SQLite store share: the open store, its statements and how they are
 // run.
 //
-// store_sqlite.c   opening, transactions, checkpoints, running statements
+// store_open.c     opening and closing, and what is refused
+// store_sqlite.c   running statements, transactions, checkpoints
 // store_schema.c   the tables, and the steps from an older schema to this one
 // store_queues.c   start-up values, queues and their figures
 // store_write.c    ingestions and batches on their way
