@@ -13,8 +13,12 @@ set -euo pipefail
 here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
 version=1.5.2
 
-die() {
+say() {
     printf 'nng: %s\n' "$*" >&2
+}
+
+die() {
+    say "$@"
     exit 1
 }
 
@@ -130,7 +134,7 @@ need dpkg-source dpkg-dev
 need patch patch
 [[ -r /usr/include/mbedtls/ssl.h ]] || die "mbedtls/ssl.h is missing: install the Debian package libmbedtls-dev"
 
-printf 'nng: building %s with %s\n' "$version" "$(cd "$here/patches" && echo *.patch)"
+say "building $version with $(cd "$here/patches" && echo *.patch)"
 work=$prefix/work
 rm -rf "$work" "${prefix:?}"/{stamp,include,lib}
 mkdir "$work"
@@ -140,4 +144,4 @@ unpack "$source" "$work/nng"
 build "$work/nng" "$work/build"
 rm -rf "$work"
 printf '%s\n' "$stamp" >"$prefix/stamp"
-printf 'nng: installed in %s\n' "$prefix"
+say "installed in $prefix"
