@@ -1,5 +1,7 @@
 #include "gateway/api.h"
 
+#include "common/units.h"
+
 #include <assert.h>
 #include <limits.h>
 #include <stdint.h>
@@ -37,25 +39,10 @@ enum err api_idempotency_key(const char *key, struct fault *fault)
                      IDEMPOTENCY_KEY_MAX);
 }
 
-static bool decimal_parse(const char *text, uint64_t max, uint64_t *value)
-{
-    uint64_t sum = 0;
-    if (*text == '\0' || text[strspn(text, "0123456789")] != '\0')
-        return false;
-    for (; *text != '\0'; text++) {
-        uint64_t digit = (uint64_t)(*text - '0');
-        if (sum > (max - digit) / 10 || digit > max)
-            return false;
-        sum = sum * 10 + digit;
-    }
-    *value = sum;
-    return true;
-}
-
 static bool limit_parse(const char *text, uint32_t max, uint32_t *limit)
 {
     uint64_t value;
-    if (!decimal_parse(text, max, &value) || value == 0)
+    if (!count_parse(text, &value) || value < 1 || value > max)
         return false;
     *limit = (uint32_t)value;
     return true;
@@ -69,7 +56,7 @@ static bool take_status_limit(const char *value, struct request *request)
 static bool take_status_offset(const char *value, struct request *request)
 {
     uint64_t offset;
-    if (!decimal_parse(value, UINT32_MAX, &offset))
+    if (!count_parse(value, &offset) || offset > UINT32_MAX)
         return false;
     request->status.offset = (uint32_t)offset;
     return true;
@@ -82,7 +69,7 @@ static bool take_list_limit(const char *value, struct request *request)
 
 static bool take_list_cursor(const char *value, struct request *request)
 {
-    return decimal_parse(value, UINT64_MAX, &request->list.cursor);
+    return count_parse(value, &request->list.cursor);
 }
 
 static bool take_list_status(const char *value, struct request *request)

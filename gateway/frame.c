@@ -1,5 +1,7 @@
 #include "gateway/frame.h"
 
+#include "common/units.h"
+
 #include <stdint.h>
 #include <string.h>
 #include <strings.h>
@@ -21,14 +23,10 @@ static bool list_has(const char *list, const char *word)
 // False for anything but digits. What no size_t can hold becomes SIZE_MAX, which is over every limit.
 static bool length_parse(const char *text, size_t *length)
 {
-    size_t value = 0;
+    uint64_t value;
     if (*text == '\0' || text[strspn(text, "0123456789")] != '\0')
         return false;
-    for (; *text != '\0'; text++) {
-        size_t digit = (size_t)(*text - '0');
-        value = value > (SIZE_MAX - digit) / 10 ? SIZE_MAX : value * 10 + digit;
-    }
-    *length = value;
+    *length = count_parse(text, &value) ? value : SIZE_MAX;
     return true;
 }
 
