@@ -28,9 +28,9 @@ static enum err write_delta(struct store *store, const struct count_delta *delta
 {
     int64_t block = delta->block >> (level * COUNT_BITS);
     enum err err =
-        stmt_run(store, BIND(store, STMT_ADD_COUNT, delta->queue, delta->priority, level, block, delta->n));
+        stmt_run(BIND(store, STMT_ADD_COUNT, delta->queue, delta->priority, level, block, delta->n));
     if (err == ERR_OK && delta->n < 0) {
-        err = stmt_run(store, BIND(store, STMT_DROP_COUNT, delta->queue, delta->priority, level, block));
+        err = stmt_run(BIND(store, STMT_DROP_COUNT, delta->queue, delta->priority, level, block));
     }
     return err;
 }
@@ -54,8 +54,7 @@ enum err store_load_waiting(struct store *store, int64_t queue, uint64_t waiting
     enum err err = counts_flush(store);
     for (int priority = 0; err == ERR_OK && priority < PRIORITIES; priority++) {
         int64_t n;
-        err = stmt_integer(store,
-                           BIND(store, STMT_SUM_BLOCKS, queue, priority, COUNT_LEVELS - 1, 0, INT64_MAX), &n);
+        err = stmt_integer(BIND(store, STMT_SUM_BLOCKS, queue, priority, COUNT_LEVELS - 1, 0, INT64_MAX), &n);
         waiting[priority] = err == ERR_OK ? (uint64_t)n : 0;
     }
     return err;
@@ -71,19 +70,16 @@ enum err store_count_before(struct store *store, int64_t queue, const struct pla
     enum err err = counts_flush(store);
     for (int level = COUNT_LEVELS - 1; err == ERR_OK && level >= 0; level--) {
         int64_t own = place->seq >> ((level + 1) * COUNT_BITS);
-        err =
-            stmt_integer(store, BIND(store, STMT_SUM_BLOCKS, queue, place->priority, level, first, own), &n);
+        err = stmt_integer(BIND(store, STMT_SUM_BLOCKS, queue, place->priority, level, first, own), &n);
         sum += n;
         first = own << COUNT_BITS;
     }
     if (err == ERR_OK) {
-        err = stmt_integer(store, BIND(store, STMT_SUM_INGESTIONS, queue, place->priority, first, place->seq),
-                           &n);
+        err = stmt_integer(BIND(store, STMT_SUM_INGESTIONS, queue, place->priority, first, place->seq), &n);
         sum += n;
     }
     if (err == ERR_OK) {
-        err = stmt_integer(store,
-                           BIND(store, STMT_SUM_RUNS, queue, place->priority, place->seq, place->index), &n);
+        err = stmt_integer(BIND(store, STMT_SUM_RUNS, queue, place->priority, place->seq, place->index), &n);
         sum += n;
     }
     *count = err == ERR_OK ? (uint64_t)sum : 0;

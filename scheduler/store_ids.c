@@ -43,7 +43,7 @@ enum err ids_write(struct store *store, int64_t seq, uint32_t batch_size, const 
         }
         sqlite3_stmt *stmt = BIND(store, STMT_INSERT_IDS, seq, chunk);
         sqlite3_bind_text(stmt, 3, at, (int)(stop - at), SQLITE_STATIC);
-        enum err err = stmt_run(store, stmt);
+        enum err err = stmt_run(stmt);
         if (err != ERR_OK) {
             return err;
         }
@@ -79,7 +79,7 @@ enum err ids_read(struct store *store, int64_t seq, uint32_t batch_size, uint32_
     enum err err = ERR_OK;
     for (uint32_t left = count; left > 0 && err == ERR_OK;) {
         bool row;
-        err = stmt_next(store, stmt, &row);
+        err = stmt_next(stmt, &row);
         if (err != ERR_OK) {
             break;
         }
@@ -102,7 +102,7 @@ enum err ids_same(struct store *store, int64_t seq, const struct ids *ids, bool 
     *same = true;
     for (;;) {
         bool row;
-        enum err err = stmt_next(store, stmt, &row);
+        enum err err = stmt_next(stmt, &row);
         if (err != ERR_OK) {
             return err;
         }

@@ -80,7 +80,7 @@ static enum err refuse(sqlite3 *db, int rc, const char *path, struct fault *faul
     case SQLITE_ERROR: // a table or a column that should be there is not
         return fault_set(fault, ERR_STORAGE_REFUSED, "%s is damaged: %s", path, sqlite3_errmsg(db));
     default:
-        return fault_set(fault, store_sqlite_err(db, rc), "cannot open %s: %s", path, sqlite3_errmsg(db));
+        return fault_set(fault, store_sqlite_err(rc), "cannot open %s: %s", path, sqlite3_errmsg(db));
     }
 }
 
@@ -149,6 +149,7 @@ static enum err create(const struct paths *paths, struct fault *fault)
     close(fd);
 
     sqlite3 *db = NULL;
+    errno = 0;
     int rc = sqlite3_open_v2(paths->fresh, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
     if (rc == SQLITE_OK) {
         rc = fill_new(db);
@@ -201,6 +202,7 @@ static enum err open_existing(struct store *store, const struct paths *paths, st
     const char *path = paths->file;
     int keep_log = access(paths->log, F_OK) == 0;
     int64_t version = 0;
+    errno = 0;
     int rc = sqlite3_open_v2(path, &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
     if (rc == SQLITE_OK) {
         rc = sqlite3_db_config(store->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep_log, NULL);

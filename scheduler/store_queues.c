@@ -7,7 +7,7 @@ enum err store_load_meta(struct store *store, struct id *boot, struct buf *flags
 {
     sqlite3_stmt *stmt = store->statements[STMT_LOAD_META];
     bool row;
-    enum err err = stmt_next(store, stmt, &row);
+    enum err err = stmt_next(stmt, &row);
     if (err != ERR_OK) {
         return err;
     }
@@ -26,7 +26,7 @@ enum err store_save_meta(struct store *store, const struct id *boot, const char 
     sqlite3_stmt *stmt = store->statements[STMT_SAVE_META];
     sqlite3_bind_blob(stmt, 1, boot->bytes, sizeof boot->bytes, SQLITE_STATIC);
     sqlite3_bind_text(stmt, 2, flags, -1, SQLITE_STATIC);
-    return store_written(store, stmt_run_one(store, stmt));
+    return store_written(store, stmt_run_one(stmt));
 }
 
 static enum err read_queue(sqlite3_stmt *stmt, struct queue_row *row)
@@ -70,7 +70,7 @@ enum err store_load_queues(struct store *store, struct queue_row **rows, size_t 
     enum err err;
     for (;;) {
         bool row;
-        err = stmt_next(store, stmt, &row);
+        err = stmt_next(stmt, &row);
         if (err != ERR_OK || !row) {
             break;
         }
@@ -103,13 +103,12 @@ static enum err save_settings(struct store *store, int64_t queue, const struct q
              (int64_t)settings->max_id, settings->timeout_ns, settings->max_attempts,
              settings->min_backoff_ns, settings->max_backoff_ns, settings->max_hold_ns);
     sqlite3_bind_text(stmt, 14, settings->target, -1, SQLITE_STATIC);
-    return stmt_run_one(store, stmt);
+    return stmt_run_one(stmt);
 }
 
 static enum err save_figures(struct store *store, int64_t queue, const struct queue_figures *figures)
 {
-    return stmt_run_one(store,
-                        BIND(store, STMT_UPDATE_FIGURES, queue, figures->bucket.tat.ns,
+    return stmt_run_one(BIND(store, STMT_UPDATE_FIGURES, queue, figures->bucket.tat.ns,
                              (int64_t)figures->bucket.fraction, figures->held_until.ns,
                              figures->held_until_wall.ms, figures->delivery_ns, (int64_t)figures->dispatched,
                              (int64_t)figures->completed, (int64_t)figures->failed));
@@ -119,7 +118,7 @@ static enum err create_queue(struct store *store, const struct queue_row *row, i
 {
     sqlite3_stmt *stmt = store->statements[STMT_INSERT_QUEUE];
     sqlite3_bind_text(stmt, 1, row->name, -1, SQLITE_STATIC);
-    enum err err = stmt_run(store, stmt);
+    enum err err = stmt_run(stmt);
     if (err != ERR_OK) {
         return err;
     }

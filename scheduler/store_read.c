@@ -38,7 +38,7 @@ enum err store_load_in_flight(struct store *store, struct batch_key **keys, size
     size_t n = 0;
     enum err err;
     bool row;
-    while ((err = stmt_next(store, stmt, &row)) == ERR_OK && row) {
+    while ((err = stmt_next(stmt, &row)) == ERR_OK && row) {
         err = grow(&array, n, sizeof **keys);
         if (err == ERR_OK) {
             err = read_key(stmt, (struct batch_key *)array + n);
@@ -67,7 +67,7 @@ enum err store_read_waiting(struct store *store, int64_t queue, enum priority pr
     size_t n = 0;
     enum err err;
     bool row;
-    while ((err = stmt_next(store, stmt, &row)) == ERR_OK && row && n < *count) {
+    while ((err = stmt_next(stmt, &row)) == ERR_OK && row && n < *count) {
         struct run *run = &runs[n++];
         *run = (struct run){sqlite3_column_int64(stmt, 0), column_u32(stmt, 1), column_u32(stmt, 2)};
         if (run->seq == after_seq && run->first < past) {
@@ -87,7 +87,7 @@ enum err store_read_backoff(struct store *store, struct mono after_due, int64_t 
     size_t n = 0;
     enum err err;
     bool row;
-    while ((err = stmt_next(store, stmt, &row)) == ERR_OK && row && n < *count) {
+    while ((err = stmt_next(stmt, &row)) == ERR_OK && row && n < *count) {
         err = read_key(stmt, &rows[n].key);
         if (err != ERR_OK) {
             break;
@@ -146,7 +146,7 @@ enum err store_find(struct store *store, const struct id *id, struct ingestion_r
     sqlite3_stmt *stmt = store->statements[STMT_FIND_ID];
     sqlite3_bind_blob(stmt, 1, id->bytes, sizeof id->bytes, SQLITE_STATIC);
     bool found;
-    enum err err = stmt_next(store, stmt, &found);
+    enum err err = stmt_next(stmt, &found);
     if (err != ERR_OK) {
         return err;
     }
@@ -185,7 +185,7 @@ enum err store_read_batches(struct store *store, int64_t seq, uint32_t first, ui
     size_t n = 0;
     enum err err;
     bool row;
-    while ((err = stmt_next(store, stmt, &row)) == ERR_OK && row) {
+    while ((err = stmt_next(stmt, &row)) == ERR_OK && row) {
         err = grow(&array, n, sizeof **rows);
         if (err == ERR_OK) {
             err = read_batch(stmt, (struct batch_row *)array + n);
@@ -229,7 +229,7 @@ enum err store_read_span(struct store *store, const struct ingestion_row *row, b
 {
     sqlite3_stmt *stmt = BIND(store, STMT_SPAN, row->queue, row->priority, row->seq);
     bool found;
-    enum err err = stmt_next(store, stmt, &found);
+    enum err err = stmt_next(stmt, &found);
     *any = found && sqlite3_column_type(stmt, 0) != SQLITE_NULL;
     if (*any) {
         *first = column_u32(stmt, 0);
@@ -255,7 +255,7 @@ enum err store_list(struct store *store, const struct list_request *filter, int6
     *next = 0;
     enum err err;
     bool more;
-    for (int looks = 0; (err = stmt_next(store, stmt, &more)) == ERR_OK && more; looks++) {
+    for (int looks = 0; (err = stmt_next(stmt, &more)) == ERR_OK && more; looks++) {
         if (looks == LIST_LOOKS_MAX || n == *count) {
             *next = looked_at;
             break;

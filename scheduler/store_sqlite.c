@@ -11,9 +11,10 @@
 
 // ---- running statements -----------------------------------------------------------------------------------
 
-enum err store_sqlite_err(sqlite3 *db, int rc)
+// A full disk is SQLITE_FULL, but a quota or a limit is an I/O error like others, and sqlite3_system_errno
+// knows no reason for one in COMMIT; errno does, when it was cleared before.
+enum err store_sqlite_err(int rc)
 {
-    int reason = sqlite3_system_errno(db);
     switch (rc & 0xff) {
     case SQLITE_OK:
     case SQLITE_ROW:
@@ -24,10 +25,8 @@ enum err store_sqlite_err(sqlite3 *db, int rc)
     case SQLITE_NOMEM:
         return ERR_NO_MEMORY;
     case SQLITE_IOERR:
-        if (sqlite3_extended_errcode(db) == SQLITE_IOERR_NOMEM) {
-            return ERR_NO_MEMORY;
-        }
-        return reason == ENOSPC || reason == EDQUOT || reason == EFBIG ? ERR_STORAGE_FULL : ERR_STORAGE_IO;
+    case SQLITE_CANTOPEN:
+        return errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? ERR_STORAGE_FULL : ERR_STORAGE_IO;
     default:
         return ERR_STORAGE_IO;
     }
@@ -44,38 +43,39 @@ sqlite3_stmt *stmt_bind(struct store *store, enum statement which, const int64_t
     return stmt;
 }
 
-enum err stmt_next(struct store *store, sqlite3_stmt *stmt, bool *row)
+enum err stmt_next(sqlite3_stmt *stmt, bool *row)
 {
+    errno = 0;
     int rc = sqlite3_step(stmt);
     *row = rc == SQLITE_ROW;
     if (*row) {
         return ERR_OK;
     }
-    enum err err = store_sqlite_err(store->db, rc);
+    enum err err = store_sqlite_err(rc);
     sqlite3_reset(stmt);
     return err;
 }
 
-enum err stmt_run(struct store *store, sqlite3_stmt *stmt)
+enum err stmt_run(sqlite3_stmt *stmt)
 {
     enum err err;
     bool row;
     do {
-        err = stmt_next(store, stmt, &row);
+        err = stmt_next(stmt, &row);
     } while (row);
     return err;
 }
 
-enum err stmt_run_one(struct store *store, sqlite3_stmt *stmt)
+enum err stmt_run_one(sqlite3_stmt *stmt)
 {
-    enum err err = stmt_run(store, stmt);
-    return err == ERR_OK && sqlite3_changes(store->db) != 1 ? ERR_STORAGE_IO : err;
+    enum err err = stmt_run(stmt);
+    return err == ERR_OK && sqlite3_changes(sqlite3_db_handle(stmt)) != 1 ? ERR_STORAGE_IO : err;
 }
 
-enum err stmt_integer(struct store *store, sqlite3_stmt *stmt, int64_t *value)
+enum err stmt_integer(sqlite3_stmt *stmt, int64_t *value)
 {
     bool row;
-    enum err err = stmt_next(store, stmt, &row);
+    enum err err = stmt_next(stmt, &row);
     *value = row ? sqlite3_column_int64(stmt, 0) : 0;
     sqlite3_reset(stmt);
     return err;
@@ -126,11 +126,12 @@ static enum err checkpoint(struct store *store)
 {
     int frames = 0;
     int moved = 0;
+    errno = 0;
     int rc = sqlite3_wal_checkpoint_v2(store->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &frames, &moved);
     if (rc == SQLITE_OK) {
         store->wal_frames = frames - moved;
     }
-    return store_sqlite_err(store->db, rc);
+    return store_sqlite_err(rc);
 }
 
 enum err store_begin(struct store *store)
@@ -142,7 +143,7 @@ enum err store_begin(struct store *store)
             return err;
         }
     }
-    enum err err = stmt_run(store, store->statements[STMT_BEGIN]);
+    enum err err = stmt_run(store->statements[STMT_BEGIN]);
     store->in_transaction = err == ERR_OK;
     return err;
 }
@@ -153,7 +154,7 @@ enum err store_commit(struct store *store)
     enum err err = counts_flush(store);
     if (err == ERR_OK) {
         // Should SQLite have rolled back by itself, this fails as it must.
-        err = stmt_run(store, store->statements[STMT_COMMIT]);
+        err = stmt_run(store->statements[STMT_COMMIT]);
     }
     if (err == ERR_OK) {
         store->in_transaction = false;

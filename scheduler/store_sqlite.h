@@ -127,9 +127,10 @@ struct store {
     size_t delta_count;
 };
 
-// The error for a result code of SQLite. What is no lack of room or memory is ERR_STORAGE_IO: a constraint
-// that fails means that memory and disk disagree, and then nothing may go on either.
-enum err store_sqlite_err(sqlite3 *db, int rc);
+// The error for a result code of SQLite, right after the call (it looks at errno, which was 0 before). What
+// is no lack of room or memory is ERR_STORAGE_IO: a constraint that fails means that memory and disk
+// disagree, and then nothing may go on either.
+enum err store_sqlite_err(int rc);
 
 // The end of every write: a failed one takes the whole transaction with it.
 MUST_CHECK enum err store_written(struct store *store, enum err err);
@@ -140,14 +141,14 @@ sqlite3_stmt *stmt_bind(struct store *store, enum statement which, const int64_t
     stmt_bind(store, which, (const int64_t[]){__VA_ARGS__},                                                  \
               sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t))
 // Runs a statement to its end and resets it: a statement that is left open would pin the write-ahead log.
-MUST_CHECK enum err stmt_run(struct store *store, sqlite3_stmt *stmt);
+MUST_CHECK enum err stmt_run(sqlite3_stmt *stmt);
 // As stmt_run; ERR_STORAGE_IO unless it changed exactly one row.
-MUST_CHECK enum err stmt_run_one(struct store *store, sqlite3_stmt *stmt);
+MUST_CHECK enum err stmt_run_one(sqlite3_stmt *stmt);
 // Steps to the next row. At the end and on failure *row is false and the statement is reset; a caller that
 // does not go on to the end resets it.
-MUST_CHECK enum err stmt_next(struct store *store, sqlite3_stmt *stmt, bool *row);
+MUST_CHECK enum err stmt_next(sqlite3_stmt *stmt, bool *row);
 // The single integer of a statement; a NULL counts as 0.
-MUST_CHECK enum err stmt_integer(struct store *store, sqlite3_stmt *stmt, int64_t *value);
+MUST_CHECK enum err stmt_integer(sqlite3_stmt *stmt, int64_t *value);
 // Columns as narrower types; a value outside them can only come from damage and becomes the type's maximum.
 uint32_t column_u32(sqlite3_stmt *stmt, int column);
 // False when the column does not hold exactly 16 bytes.

@@ -16,10 +16,9 @@ static void bind_text_or_null(sqlite3_stmt *stmt, int parameter, const char *tex
 }
 
 // One row of INGESTION_COLUMNS, or none.
-static enum err find_ingestion(struct store *store, sqlite3_stmt *stmt, bool *found,
-                               struct ingestion_row *row)
+static enum err find_ingestion(sqlite3_stmt *stmt, bool *found, struct ingestion_row *row)
 {
-    enum err err = stmt_next(store, stmt, found);
+    enum err err = stmt_next(stmt, found);
     if (*found) {
         err = read_ingestion(stmt, row);
         sqlite3_reset(stmt);
@@ -35,12 +34,12 @@ static enum err find_earlier(struct store *store, const struct ingest_request *r
     sqlite3_stmt *stmt = store->statements[STMT_FIND_ID];
     sqlite3_bind_blob(stmt, 1, request->id.bytes, sizeof request->id.bytes, SQLITE_STATIC);
     *reused = INSERT_ID_REUSED;
-    enum err err = find_ingestion(store, stmt, found, row);
+    enum err err = find_ingestion(stmt, found, row);
     if (err == ERR_OK && !*found && request->idempotency_key != NULL) {
         stmt = store->statements[STMT_FIND_KEY];
         sqlite3_bind_text(stmt, 1, request->idempotency_key, -1, SQLITE_STATIC);
         *reused = INSERT_KEY_REUSED;
-        err = find_ingestion(store, stmt, found, row);
+        err = find_ingestion(stmt, found, row);
     }
     return err;
 }
@@ -74,8 +73,7 @@ static enum err compare(struct store *store, struct insert *insert)
 
 static enum err insert_run(struct store *store, int64_t queue, enum priority priority, const struct run *run)
 {
-    enum err err =
-        stmt_run(store, BIND(store, STMT_INSERT_RUN, queue, priority, run->seq, run->first, run->end));
+    enum err err = stmt_run(BIND(store, STMT_INSERT_RUN, queue, priority, run->seq, run->first, run->end));
     if (err == ERR_OK) {
         err = counts_add(store, queue, priority, run->seq, (int64_t)run->end - run->first);
     }
@@ -91,7 +89,7 @@ static enum err insert_ingestion(struct store *store, struct insert *insert, boo
                               insert->batch_size, request->ids.count, batches, insert->now.ms);
     sqlite3_bind_blob(stmt, 7, request->id.bytes, sizeof request->id.bytes, SQLITE_STATIC);
     bind_text_or_null(stmt, 8, request->idempotency_key);
-    enum err err = stmt_run(store, stmt);
+    enum err err = stmt_run(stmt);
     *made = err == ERR_OK && sqlite3_changes(store->db) == 1;
     if (!*made) {
         return err;
@@ -133,7 +131,7 @@ static enum err take_waiting(struct store *store, const struct batch_key *key)
     const struct place *place = &key->place;
     sqlite3_stmt *stmt = BIND(store, STMT_FIND_RUN, key->queue, place->priority, place->seq, place->index);
     bool found;
-    enum err err = stmt_next(store, stmt, &found);
+    enum err err = stmt_next(stmt, &found);
     if (err != ERR_OK) {
         return err;
     }
@@ -148,10 +146,10 @@ static enum err take_waiting(struct store *store, const struct batch_key *key)
     } else {
         stmt = BIND(store, STMT_DELETE_RUN, key->queue, place->priority, place->seq, run.end);
     }
-    err = stmt_run_one(store, stmt);
+    err = stmt_run_one(stmt);
     if (err == ERR_OK && run.first < place->index) {
-        err = stmt_run(store, BIND(store, STMT_INSERT_RUN, key->queue, place->priority, place->seq, run.first,
-                                   place->index));
+        err = stmt_run(
+            BIND(store, STMT_INSERT_RUN, key->queue, place->priority, place->seq, run.first, place->index));
     }
     return err != ERR_OK ? err : counts_add(store, key->queue, place->priority, place->seq, -1);
 }
@@ -160,7 +158,7 @@ static enum err take_waiting(struct store *store, const struct batch_key *key)
 static enum err return_waiting(struct store *store, const struct batch_key *key)
 {
     const struct place *place = &key->place;
-    enum err err = stmt_run_one(store, BIND(store, STMT_COUNT_RETURN, place->seq));
+    enum err err = stmt_run_one(BIND(store, STMT_COUNT_RETURN, place->seq));
     if (err == ERR_OK) {
         struct run run = {place->seq, place->index, place->index + 1};
         err = insert_run(store, key->queue, place->priority, &run);
@@ -173,13 +171,13 @@ static enum err start_batch(struct store *store, struct dispatch_row *row)
     const struct place *place = &row->key.place;
     sqlite3_stmt *stmt = BIND(store, STMT_START_BATCH, place->seq, place->index, row->now.ms);
     bool found;
-    enum err err = stmt_next(store, stmt, &found);
+    enum err err = stmt_next(stmt, &found);
     if (err != ERR_OK || !found) {
         return err != ERR_OK ? err : ERR_STORAGE_IO;
     }
     row->attempt = column_u32(stmt, 0);
     row->excused = column_u32(stmt, 1);
-    return stmt_run(store, stmt);
+    return stmt_run(stmt);
 }
 
 static enum err read_batch_ids(struct store *store, struct dispatch_row *row, uint32_t batch_size,
@@ -213,14 +211,14 @@ static enum err dispatch_one(struct store *store, struct dispatch_row *row)
     }
     sqlite3_stmt *stmt = BIND(store, STMT_COUNT_DISPATCH, place->seq, row->attempt == 1);
     bool found;
-    err = stmt_next(store, stmt, &found);
+    err = stmt_next(stmt, &found);
     if (err != ERR_OK || !found) {
         return err != ERR_OK ? err : ERR_STORAGE_IO;
     }
     bool sound = column_id(stmt, 0, &row->ingestion);
     uint32_t batch_size = column_u32(stmt, 1);
     uint32_t ids = column_u32(stmt, 2);
-    err = stmt_run(store, stmt);
+    err = stmt_run(stmt);
     if (err == ERR_OK) {
         err = sound ? read_batch_ids(store, row, batch_size, ids) : ERR_STORAGE_IO;
     }
@@ -255,10 +253,10 @@ static enum err finish_one(struct store *store, const struct finish_row *row)
         sqlite3_bind_null(stmt, 6);
     }
     bind_text_or_null(stmt, 7, row->error != NULL && row->error[0] != '\0' ? row->error : NULL);
-    enum err err = stmt_run_one(store, stmt);
+    enum err err = stmt_run_one(stmt);
     if (err == ERR_OK && final) {
-        err = stmt_run_one(store, BIND(store, STMT_COUNT_FINISH, place->seq, row->state == BATCH_COMPLETED,
-                                       row->state == BATCH_FAILED));
+        err = stmt_run_one(BIND(store, STMT_COUNT_FINISH, place->seq, row->state == BATCH_COMPLETED,
+                                row->state == BATCH_FAILED));
     } else if (err == ERR_OK && !backoff) {
         err = return_waiting(store, &row->key);
     }
@@ -278,7 +276,7 @@ enum err store_promote(struct store *store, const struct batch_key *keys, size_t
 {
     enum err err = ERR_OK;
     for (size_t i = 0; i < count && err == ERR_OK; i++) {
-        err = stmt_run_one(store, BIND(store, STMT_PROMOTE_BATCH, keys[i].place.seq, keys[i].place.index));
+        err = stmt_run_one(BIND(store, STMT_PROMOTE_BATCH, keys[i].place.seq, keys[i].place.index));
         if (err == ERR_OK) {
             err = return_waiting(store, &keys[i]);
         }
@@ -291,7 +289,7 @@ enum err store_rebase_backoff(struct store *store, struct mono now)
 {
     enum err err;
     do {
-        err = stmt_run(store, BIND(store, STMT_REBASE_BACKOFF, now.ns));
+        err = stmt_run(BIND(store, STMT_REBASE_BACKOFF, now.ns));
     } while (err == ERR_OK && sqlite3_changes(store->db) > 0);
     return store_written(store, err);
 }
