@@ -33,6 +33,13 @@ static struct mono round_up(struct bucket t)
     return t.fraction > 0 ? mono_add(t.tat, 1) : t.tat;
 }
 
+// A bucket that was full before `now` is full now. One that fills within the nanosecond before `now` is on
+// time, and keeps its fraction: to drop it would add up to a drift.
+static struct bucket at_least(struct bucket t, struct mono now)
+{
+    return mono_before(round_up(t), now) ? (struct bucket){now, 0} : t;
+}
+
 uint32_t rate_default_burst(struct rate rate)
 {
     if (rate.count == 0) {
@@ -75,10 +82,8 @@ struct mono bucket_opens(const struct bucket *bucket, struct rate rate, uint32_t
 
 struct mono bucket_take(struct bucket *bucket, struct rate rate, struct mono now)
 {
-    if (mono_before(bucket->tat, now)) {
-        *bucket = (struct bucket){now, 0};
-    }
-    struct mono slot = bucket->tat;
+    *bucket = at_least(*bucket, now);
+    struct mono slot = round_up(*bucket);
     if (rate.count > 0) {
         *bucket = advance(*bucket, rate, 1);
     }
@@ -96,9 +101,6 @@ struct mono bucket_nth(const struct bucket *bucket, struct rate rate, uint32_t b
     if (rate.count == 0) {
         return from;
     }
-    struct bucket start = *bucket;
-    if (mono_before(start.tat, from)) {
-        start = (struct bucket){from, 0};
-    }
+    struct bucket start = at_least(*bucket, from);
     return mono_max(from, round_up(advance(start, rate, (wide)nth - (wide)burst)));
 }
