@@ -10,7 +10,7 @@ static struct mono by_rate(const struct estimate *e, uint64_t n)
 static struct mono after_rounds(const struct estimate *e, struct mono start, uint64_t rounds)
 {
     int64_t wait;
-    if (__builtin_mul_overflow((int64_t)rounds, e->delivery_ns, &wait)) {
+    if (__builtin_mul_overflow(rounds, e->delivery_ns, &wait)) {
         return MONO_NEVER;
     }
     return mono_add(start, wait);
