@@ -153,7 +153,7 @@ static int http_get(uint16_t port, const char *path)
     return got == (ssize_t)head ? (int)strtol(text + head - 3, NULL, 10) : 0;
 }
 
-Test(nng_fixes, percent_escapes_are_decoded_once_and_within_the_path, .timeout = 30)
+Test(nng_fixes, percent_escapes_are_decoded_once_and_within_the_path)
 {
     static const char *const known[] = {"/", "/A", "/aAb", "/aAAb", "/a%4", "/a%zz", "/a b", NULL};
     static const struct {
@@ -225,7 +225,7 @@ static nng_socket listening(const char *url, nng_listener *listener)
 
 enum { HANG_UPS = 20 };
 
-Test(nng_fixes, a_peer_that_hangs_up_early_does_not_end_an_ipc_listener, .timeout = 60)
+Test(nng_fixes, a_peer_that_hangs_up_early_does_not_end_an_ipc_listener)
 {
     char dir[] = "/tmp/nng_fixes_XXXXXX";
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -244,7 +244,7 @@ Test(nng_fixes, a_peer_that_hangs_up_early_does_not_end_an_ipc_listener, .timeou
     cr_assert_eq(rmdir(dir), 0);
 }
 
-Test(nng_fixes, a_peer_that_hangs_up_early_does_not_end_a_tcp_listener, .timeout = 60)
+Test(nng_fixes, a_peer_that_hangs_up_early_does_not_end_a_tcp_listener)
 {
     char url[64];
     nng_listener listener;
@@ -423,12 +423,12 @@ static void kill_peers_of(int (*survivor_body)(int, const void *), int (*victim_
     cr_assert_eq(rmdir(dir), 0);
 }
 
-Test(nng_fixes, a_killed_client_leaves_nothing_behind, .timeout = 60)
+Test(nng_fixes, a_killed_client_leaves_nothing_behind)
 {
     kill_peers_of(answer, ask);
 }
 
-Test(nng_fixes, a_killed_server_leaves_nothing_behind, .timeout = 60)
+Test(nng_fixes, a_killed_server_leaves_nothing_behind)
 {
     kill_peers_of(ask, answer);
 }
