@@ -1,15 +1,10 @@
 // store_ids.c - the IDs of an ingestion, apart from its counters and in chunks, so that reading a batch costs
-// the same however long the list is. A chunk holds whole batches: a batch never spans two.
+// the same however long the list is. A batch may span chunks.
 #include "scheduler/store_sqlite.h"
 
 #include <string.h>
 
-#define CHUNK_IDS 1024u
-
-static uint32_t ids_per_chunk(uint32_t batch_size)
-{
-    return batch_size > CHUNK_IDS ? batch_size : CHUNK_IDS - CHUNK_IDS % batch_size;
-}
+#define CHUNK_IDS 1024u // but the last chunk may hold fewer
 
 static uint32_t min_u32(uint32_t a, uint32_t b)
 {
@@ -19,24 +14,23 @@ static uint32_t min_u32(uint32_t a, uint32_t b)
 // Where the n-th ID (from 1) of the text ends: at a comma or at `end`. NULL when there are fewer.
 static const char *after_ids(const char *at, const char *end, uint32_t n)
 {
-    const char *stop = at < end ? at - 1 : NULL;
-    for (; n > 0 && stop != NULL && stop != end; n--) {
-        const char *next = stop + 1;
-        stop = memchr(next, ',', (size_t)(end - next));
-        if (stop == NULL) {
-            stop = end;
+    while (at < end) {
+        const char *comma = memchr(at, ',', (size_t)(end - at));
+        if (--n == 0) {
+            return comma != NULL ? comma : end;
         }
+        at = comma != NULL ? comma + 1 : end;
     }
-    return n == 0 ? stop : NULL;
+    return NULL;
 }
 
-enum err ids_write(struct store *store, int64_t seq, uint32_t batch_size, const struct ids *ids)
+enum err ids_write(struct store *store, int64_t seq, const struct ids *ids)
 {
     const char *at = ids->text;
     const char *end = ids->text + ids->len;
     uint32_t left = ids->count;
     for (int64_t chunk = 0; left > 0; chunk++) {
-        uint32_t n = min_u32(left, ids_per_chunk(batch_size));
+        uint32_t n = min_u32(left, CHUNK_IDS);
         const char *stop = after_ids(at, end, n);
         if (stop == NULL) {
             return ERR_INTERNAL;
@@ -57,12 +51,15 @@ enum err ids_write(struct store *store, int64_t seq, uint32_t batch_size, const 
 static enum err append_ids(sqlite3_stmt *stmt, uint32_t skip, uint32_t n, struct buf *text)
 {
     const char *at = (const char *)sqlite3_column_text(stmt, 0);
-    const char *end = at + sqlite3_column_bytes(stmt, 0);
-    if (at != NULL && skip > 0) {
-        at = after_ids(at, end, skip);
-        at = at != NULL && at < end ? at + 1 : NULL;
+    if (at == NULL) {
+        return ERR_STORAGE_IO;
     }
-    const char *stop = at != NULL ? after_ids(at, end, n) : NULL;
+    const char *end = at + sqlite3_column_bytes(stmt, 0);
+    if (skip > 0) {
+        const char *comma = after_ids(at, end, skip);
+        at = comma != NULL && comma < end ? comma + 1 : end;
+    }
+    const char *stop = after_ids(at, end, n);
     if (stop == NULL) {
         return ERR_STORAGE_IO;
     }
@@ -70,12 +67,10 @@ static enum err append_ids(sqlite3_stmt *stmt, uint32_t skip, uint32_t n, struct
     return buf_err(text);
 }
 
-enum err ids_read(struct store *store, int64_t seq, uint32_t batch_size, uint32_t from, uint32_t count,
-                  struct buf *text)
+enum err ids_read(struct store *store, int64_t seq, uint32_t from, uint32_t count, struct buf *text)
 {
-    uint32_t per_chunk = ids_per_chunk(batch_size);
-    uint32_t skip = from % per_chunk;
-    sqlite3_stmt *stmt = BIND(store, STMT_READ_IDS, seq, from / per_chunk);
+    uint32_t skip = from % CHUNK_IDS;
+    sqlite3_stmt *stmt = BIND(store, STMT_READ_IDS, seq, from / CHUNK_IDS);
     enum err err = ERR_OK;
     for (uint32_t left = count; left > 0 && err == ERR_OK;) {
         bool row;
@@ -83,7 +78,7 @@ enum err ids_read(struct store *store, int64_t seq, uint32_t batch_size, uint32_
         if (err != ERR_OK) {
             break;
         }
-        uint32_t n = min_u32(left, per_chunk - skip);
+        uint32_t n = min_u32(left, CHUNK_IDS - skip);
         if (left < count) {
             buf_char(text, ',');
         }

@@ -221,7 +221,7 @@ enum err store_read_ids(struct store *store, const struct ingestion_row *row, ui
         return ERR_OK;
     }
     uint32_t left = row->ids - from;
-    return ids_read(store, row->seq, row->batch_size, from, count < left ? count : left, text);
+    return ids_read(store, row->seq, from, count < left ? count : left, text);
 }
 
 enum err store_read_span(struct store *store, const struct ingestion_row *row, bool *any, uint32_t *first,

@@ -168,10 +168,10 @@ MUST_CHECK int store_schema_migrate(sqlite3 *db, const char *const *steps, int f
 
 // ---- store_ids.c ------------------------------------------------------------------------------------------
 
-MUST_CHECK enum err ids_write(struct store *store, int64_t seq, uint32_t batch_size, const struct ids *ids);
+MUST_CHECK enum err ids_write(struct store *store, int64_t seq, const struct ids *ids);
 // Appends the IDs with from <= position < from + count, which exist.
-MUST_CHECK enum err ids_read(struct store *store, int64_t seq, uint32_t batch_size, uint32_t from,
-                             uint32_t count, struct buf *text);
+MUST_CHECK enum err ids_read(struct store *store, int64_t seq, uint32_t from, uint32_t count,
+                             struct buf *text);
 MUST_CHECK enum err ids_same(struct store *store, int64_t seq, const struct ids *ids, bool *same);
 
 // ---- store_counts.c ---------------------------------------------------------------------------------------

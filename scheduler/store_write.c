@@ -98,7 +98,7 @@ static enum err insert_ingestion(struct store *store, struct insert *insert, boo
     insert->seq = sqlite3_last_insert_rowid(store->db);
     insert->batches = batches;
     insert->ingestion = request->id;
-    err = ids_write(store, insert->seq, insert->batch_size, &request->ids);
+    err = ids_write(store, insert->seq, &request->ids);
     if (err == ERR_OK) {
         struct run run = {insert->seq, 0, batches};
         err = insert_run(store, insert->queue, request->priority, &run);
@@ -190,8 +190,8 @@ static enum err read_batch_ids(struct store *store, struct dispatch_row *row, ui
     uint32_t left = ids - (uint32_t)from;
     struct buf text;
     buf_init(&text);
-    enum err err = ids_read(store, row->key.place.seq, batch_size, (uint32_t)from,
-                            left < batch_size ? left : batch_size, &text);
+    enum err err =
+        ids_read(store, row->key.place.seq, (uint32_t)from, left < batch_size ? left : batch_size, &text);
     if (err == ERR_OK) {
         row->ids = buf_take(&text, NULL);
     }

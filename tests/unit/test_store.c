@@ -189,6 +189,9 @@ Test(store, repeats_and_reuse)
         {4, key_b, 1, PRIORITY_LOW, 1, 6, 3, true, INSERT_NO_ROOM, 0},
         {4, key_b, 1, PRIORITY_LOW, 1, 6, 3, false, INSERT_NEW, 4}, // the refused one has not taken the key
         {5, NULL, 1, PRIORITY_LOW, 1, 6, 3, false, INSERT_NEW, 5},  // no key twice is no repeat
+        {6, NULL, 2, PRIORITY_LOW, 1000, 2, 3, false, INSERT_NEW, 6},
+        {6, NULL, 2, PRIORITY_LOW, 1, 2, 3, false, INSERT_ID_REUSED, 0}, // as many, but a shorter text
+        {6, NULL, 2, PRIORITY_LOW, 10000, 2, 3, false, INSERT_ID_REUSED, 0},
     };
     enum { CASES = sizeof cases / sizeof cases[0] };
     struct ingest_request requests[CASES];

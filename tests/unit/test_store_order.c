@@ -2,6 +2,8 @@
 #include "scheduler/store_sqlite.h"
 #include "tests/unit/store_fixture.h"
 
+#include <sys/stat.h>
+
 // ---- a model ----------------------------------------------------------------------------------------------
 
 #define MODEL_INGESTIONS 240
@@ -278,6 +280,25 @@ Test(store_order, one_transaction_may_touch_more_blocks_than_are_noted)
     fixture_free(&f);
 }
 
+Test(store_order, nothing_is_left_of_what_no_longer_waits)
+{
+    struct fixture f;
+    fixture_new(&f);
+    for (uint64_t i = 0; i < 70; i++) {
+        int64_t seq = add(f.store, i, 1, PRIORITY_LOW, 2, 4);
+        dispatch(f.store, key_make(1, PRIORITY_LOW, seq, 1));
+        dispatch(f.store, key_make(1, PRIORITY_LOW, seq, 0));
+    }
+    static const char *const empty[] = {"SELECT 1 FROM waiting", "SELECT 1 FROM waiting_count"};
+    for (size_t i = 0; i < sizeof empty / sizeof empty[0]; i++) {
+        sqlite3_stmt *stmt;
+        cr_assert_eq(sqlite3_prepare_v2(f.store->db, empty[i], -1, &stmt, NULL), SQLITE_OK);
+        cr_assert_eq(sqlite3_step(stmt), SQLITE_DONE, "%s", empty[i]);
+        sqlite3_finalize(stmt);
+    }
+    fixture_free(&f);
+}
+
 // ---- cost -------------------------------------------------------------------------------------------------
 
 static int vm_steps(struct store *store)
@@ -335,6 +356,41 @@ Test(store_order, taking_the_first_of_a_large_ingestion_costs_the_same_as_of_a_s
         cost[large] = vm_steps(f.store);
     }
     cr_assert_leq(cost[1], cost[0] + 20);
+    fixture_free(&f);
+}
+
+static off_t log_size(const struct fixture *f)
+{
+    char path[128];
+    struct stat st;
+    (void)snprintf(path, sizeof path, "%s/%s-wal", f->dir, STORE_FILE);
+    cr_assert_eq(stat(path, &st), 0);
+    return st.st_size;
+}
+
+Test(store_order, the_log_is_emptied_in_time)
+{
+    struct fixture f;
+    fixture_new(&f);
+    add(f.store, 0, 1, PRIORITY_LOW, 3, 5);
+    int few = f.store->wal_frames;
+    OK(store_tend(f.store)); // not worth it yet
+    cr_assert(few > 0 && f.store->wal_frames == few);
+    for (uint64_t i = 1; i < 20; i++) {
+        add(f.store, i, 1, PRIORITY_LOW, 1000, IDS_MAX);
+    }
+    OK(store_tend(f.store));
+    cr_assert_eq(f.store->wal_frames, 0);
+    off_t size = log_size(&f);
+    add(f.store, 20, 1, PRIORITY_LOW, 3, 5);
+    cr_assert_eq(log_size(&f), size); // from its start again
+
+    off_t largest = 0;
+    for (uint64_t i = 21; i < 200; i++) { // never tended
+        add(f.store, i, 1, PRIORITY_LOW, 1000, IDS_MAX);
+        largest = log_size(&f) > largest ? log_size(&f) : largest;
+    }
+    cr_assert(largest > 60 << 20 && largest < 70 << 20, "%lld", (long long)largest);
     fixture_free(&f);
 }
 
