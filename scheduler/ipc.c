@@ -5,32 +5,19 @@
 #include "common/log.h"
 #include "common/worker.h"
 #include "proto/reply.h"
+#include "scheduler/ipc_watch.h"
 
-#include <errno.h>
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/rep.h>
-#include <nng/protocol/reqrep0/req.h>
-#include <nng/transport/ipc/ipc.h>
-#include <poll.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#define URL_SCHEME "ipc://"
-#define PATH_LENGTH_MAX 107 // what fits into a sockaddr_un
-#define SOCKET_MODE 0660
 #define CONTEXTS 64              // messages between arrival and reply
 #define CALLBACK_MAX (64u << 10) // bytes; a longer message is decoded by the worker
 #define SEND_MS 5000             // a peer that has not taken a reply by then is cut off
-#define CHECK_EVERY_MS 3000
-#define CHECK_MS 2000 // for each half of a round trip
-#define GRACE_MS 1000 // for replies on their way when we end
+#define GRACE_MS 1000            // for replies on their way when we end
 #define LINGER_MS 100
-#define CLOSE_MS 2000 // for NNG to close the socket
 
 // Bytes of all messages together, from the moment a receive is posted to the end of its reply. Until a
 // message has come and its lines are counted it is taken for the largest one.
@@ -57,26 +44,11 @@ struct ipc_context {
 };
 
 struct ipc {
-    char *url;
-    const char *path; // inside url
     struct inbox *inbox;
     nng_socket socket;
     struct id_minter minter;
     struct worker *worker;
-
-    // The watch thread's, once it runs.
-    nng_listener listener;
-    // Two, since NNG 1.5 forgets to report time-outs on an aio that has slept once. ipc_close stops them,
-    // which ends the thread.
-    nng_aio *sleep_aio;
-    nng_aio *probe_aio;
-    pthread_t watch;
-    int closed_fd; // an eventfd: readable when the watch thread has closed the socket
-
-    // The line by which ipc.c knows its own round trips. Constant.
-    char probe[96];
-    size_t probe_len;
-
+    struct ipc_watch *watch;
     nng_aio *grace; // sleeps while ipc_close waits for `sending` to become 0
 
     pthread_mutex_t lock; // guards what follows; taken before the inbox's, never while calling a function
@@ -92,8 +64,7 @@ struct ipc {
     struct ipc_context contexts[CONTEXTS];
 };
 
-// ---- contexts
-// --------------------------------------------------------------------------------------------------------
+// ---- contexts -------------------------------------------------------------------------------------------
 
 static struct ipc_context *take_idle(struct ipc *ipc)
 {
@@ -224,8 +195,7 @@ static void sent(struct ipc_context *context)
     release(context);
 }
 
-// ---- messages
-// --------------------------------------------------------------------------------------------------------
+// ---- messages -------------------------------------------------------------------------------------------
 
 static void decode_line(struct ipc *ipc, const char *line, size_t len, struct ipc_request *into)
 {
@@ -269,11 +239,19 @@ static void answer_probe(struct ipc_context *context)
 {
     struct buf line;
 
-    drop_message(context);
     buf_init(&line);
-    buf_put(&line, context->ipc->probe, context->ipc->probe_len);
+    buf_put(&line, nng_msg_body(context->msg), nng_msg_len(context->msg));
+    drop_message(context);
     send_reply(context, &line);
     buf_fini(&line);
+}
+
+static bool is_probe(const struct ipc_context *context)
+{
+    size_t len;
+    const char *line = ipc_watch_line(context->ipc->watch, &len);
+
+    return nng_msg_len(context->msg) == len && memcmp(nng_msg_body(context->msg), line, len) == 0;
 }
 
 // At most MESSAGE_LINES_MAX + 1.
@@ -316,7 +294,7 @@ static void decode(struct ipc_context *context)
 
     set_charge(context, len + count * sizeof(struct ipc_request));
     receive_more(ipc);
-    if (len == ipc->probe_len && memcmp(text, ipc->probe, len) == 0) {
+    if (is_probe(context)) {
         answer_probe(context);
         return;
     }
@@ -380,88 +358,12 @@ static void on_event(void *arg)
     }
 }
 
-// ---- the listener and its watch
-// --------------------------------------------------------------------------------------
+// ---- life -----------------------------------------------------------------------------------------------
 
-static enum err listen_on_path(struct ipc *ipc, struct fault *fault)
+// For the watch.
+static bool is_receiving(void *arg)
 {
-    struct stat st;
-    nng_listener listener = NNG_LISTENER_INITIALIZER;
-    int result;
-
-    // NNG itself would delete whatever is there.
-    if (lstat(ipc->path, &st) == 0) {
-        if (!S_ISSOCK(st.st_mode))
-            return fault_set(fault, ERR_SCHEDULER_UNAVAILABLE, "%s exists and is not a socket", ipc->path);
-        if (unlink(ipc->path) != 0)
-            return fault_set(fault, ERR_SCHEDULER_UNAVAILABLE, "cannot remove the old socket %s: %s",
-                             ipc->path, strerrordesc_np(errno));
-    } else if (errno != ENOENT) {
-        return fault_set(fault, ERR_SCHEDULER_UNAVAILABLE, "cannot use %s: %s", ipc->path,
-                         strerrordesc_np(errno));
-    }
-    result = nng_listener_create(&listener, ipc->socket, ipc->url);
-    if (result == 0)
-        result = nng_listener_set_int(listener, NNG_OPT_IPC_PERMISSIONS, SOCKET_MODE);
-    if (result == 0)
-        result = nng_listener_start(listener, 0);
-    if (result != 0) {
-        (void)nng_listener_close(listener);
-        return fault_set(fault, ERR_SCHEDULER_UNAVAILABLE, "cannot listen on %s: %s", ipc->path,
-                         nng_strerror(result));
-    }
-    ipc->listener = listener;
-    return ERR_OK;
-}
-
-// Sends the probe and waits for the answer on probe_aio; false when there was none in time, or the aio was
-// stopped.
-static bool exchange(struct ipc *ipc, nng_socket socket)
-{
-    nng_aio *aio = ipc->probe_aio;
-    nng_msg *msg;
-
-    if (nng_msg_alloc(&msg, ipc->probe_len) != 0)
-        return false;
-    memcpy(nng_msg_body(msg), ipc->probe, ipc->probe_len);
-    nng_aio_set_timeout(aio, CHECK_MS);
-    nng_aio_set_msg(aio, msg);
-    nng_send_aio(socket, aio);
-    nng_aio_wait(aio);
-    if (nng_aio_result(aio) != 0) {
-        nng_aio_set_msg(aio, NULL);
-        nng_msg_free(msg);
-        return false;
-    }
-    nng_recv_aio(socket, aio);
-    nng_aio_wait(aio);
-    if (nng_aio_result(aio) != 0)
-        return false;
-    msg = nng_aio_get_msg(aio);
-    nng_aio_set_msg(aio, NULL);
-    bool same =
-        nng_msg_len(msg) == ipc->probe_len && memcmp(nng_msg_body(msg), ipc->probe, ipc->probe_len) == 0;
-    nng_msg_free(msg);
-    return same;
-}
-
-// A full round trip over a new connection: a send alone succeeds on a dead listener, too.
-static bool round_trip(struct ipc *ipc)
-{
-    nng_socket socket = NNG_SOCKET_INITIALIZER;
-    bool good;
-
-    if (nng_req0_open(&socket) != 0)
-        return false;
-    good = nng_socket_set_ms(socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE) == 0 &&
-           nng_dial(socket, ipc->url, NULL, NNG_FLAG_NONBLOCK) == 0 && exchange(ipc, socket);
-    (void)nng_close(socket);
-    return good;
-}
-
-// Without a receive posted (the loop is behind) a round trip that fails says nothing about the listener.
-static bool is_receiving(struct ipc *ipc)
-{
+    struct ipc *ipc = arg;
     bool receiving;
 
     pthread_mutex_lock(&ipc->lock);
@@ -470,61 +372,20 @@ static bool is_receiving(struct ipc *ipc)
     return receiving;
 }
 
-static bool is_dead(struct ipc *ipc)
-{
-    return !round_trip(ipc) && is_receiving(ipc) && !round_trip(ipc) && is_receiving(ipc);
-}
-
-static void listen_anew(struct ipc *ipc)
-{
-    struct fault fault;
-
-    (void)nng_listener_close(ipc->listener);
-    if (listen_on_path(ipc, &fault) == ERR_OK)
-        log_line(LOG_LEVEL_WARNING, "ipc", "listening_anew", "path=\"%s\"", ipc->path);
-    else
-        log_line(LOG_LEVEL_ERROR, "ipc", "cannot_listen", "error=\"%s\"", fault.detail);
-}
-
-static void *watch_main(void *arg)
-{
-    struct ipc *ipc = arg;
-
-    for (;;) {
-        nng_sleep_aio(CHECK_EVERY_MS, ipc->sleep_aio);
-        nng_aio_wait(ipc->sleep_aio);
-        if (nng_aio_result(ipc->sleep_aio) != 0)
-            break;
-        if (is_dead(ipc))
-            listen_anew(ipc);
-    }
-    // Here and not in ipc_close, which must not wait for it without a limit.
-    (void)nng_close(ipc->socket);
-    (void)eventfd_write(ipc->closed_fd, 1);
-    return NULL;
-}
-
-// ---- life
-// ------------------------------------------------------------------------------------------------------------
-
 static void ipc_free(struct ipc *ipc)
 {
     for (size_t i = 0; i < CONTEXTS; i++)
         nng_aio_free(ipc->contexts[i].aio);
-    nng_aio_free(ipc->sleep_aio);
-    nng_aio_free(ipc->probe_aio);
     nng_aio_free(ipc->grace);
-    if (ipc->closed_fd >= 0)
-        close(ipc->closed_fd);
+    ipc_watch_free(ipc->watch);
     id_minter_fini(&ipc->minter);
     pthread_cond_destroy(&ipc->no_calls);
     pthread_mutex_destroy(&ipc->lock);
-    free(ipc->url);
     free(ipc);
 }
 
 // From here on nothing is received, posted or sent; what is on its way goes on.
-static void close_for_calls(struct ipc *ipc)
+static void stop_taking(struct ipc *ipc)
 {
     pthread_mutex_lock(&ipc->lock);
     ipc->closing = true;
@@ -570,75 +431,37 @@ static enum err open_contexts(struct ipc *ipc)
     return ERR_OK;
 }
 
-static enum err make_probe(struct ipc *ipc)
+static enum err open_resources(struct ipc *ipc)
 {
-    char nonce[ID_TEXT_SIZE];
-    struct id id;
-    enum err err = id_mint(&ipc->minter, wall_now().ms, &id);
-
-    if (err != ERR_OK)
-        return err;
-    id_format(&id, nonce);
-    int len = snprintf(ipc->probe, sizeof(ipc->probe), "{\"op\":\"ping\",\"probe\":\"%s\"}\n", nonce);
-    if (len < 0 || (size_t)len >= sizeof(ipc->probe))
-        return ERR_INTERNAL;
-    ipc->probe_len = (size_t)len;
-    return ERR_OK;
-}
-
-static enum err ipc_build(const char *url, struct inbox *inbox, struct ipc *ipc)
-{
-    ipc->closed_fd = -1;
-    ipc->inbox = inbox;
-    ipc->users = 1;
-    pthread_mutex_init(&ipc->lock, NULL);
-    pthread_cond_init(&ipc->no_calls, NULL);
-    id_minter_init(&ipc->minter);
-    ipc->url = strdup(url);
-    if (!ipc->url)
-        return ERR_NO_MEMORY;
-    ipc->path = ipc->url + strlen(URL_SCHEME);
-    ipc->closed_fd = eventfd(0, EFD_CLOEXEC);
-    if (ipc->closed_fd < 0 || nng_aio_alloc(&ipc->sleep_aio, NULL, NULL) != 0 ||
-        nng_aio_alloc(&ipc->probe_aio, NULL, NULL) != 0 || nng_aio_alloc(&ipc->grace, NULL, NULL) != 0)
-        return ERR_NO_MEMORY;
-    if (nng_rep0_open(&ipc->socket) != 0 ||
+    if (nng_aio_alloc(&ipc->grace, NULL, NULL) != 0 || nng_rep0_open(&ipc->socket) != 0 ||
         nng_socket_set_size(ipc->socket, NNG_OPT_RECVMAXSZ, MESSAGE_MAX) != 0)
         return ERR_NO_MEMORY;
-    enum err err = make_probe(ipc);
-    if (err == ERR_OK)
-        err = open_contexts(ipc);
-    if (err == ERR_OK)
-        err = worker_start(&ipc->worker);
-    return err;
+    enum err err = open_contexts(ipc);
+    return err == ERR_OK ? worker_start(&ipc->worker) : err;
 }
 
 enum err ipc_open(const char *url, struct inbox *inbox, struct ipc **ipc, struct fault *fault)
 {
-    size_t scheme_len = strlen(URL_SCHEME);
-
-    if (strncmp(url, URL_SCHEME, scheme_len) != 0 || url[scheme_len] == '\0' ||
-        strlen(url) > scheme_len + PATH_LENGTH_MAX)
-        return fault_set(fault, ERR_SCHEDULER_UNAVAILABLE,
-                         "'%s' is not ipc://PATH with a path of 1 to %d bytes", url, PATH_LENGTH_MAX);
-
     struct ipc *made = calloc(1, sizeof(*made));
+
     if (!made)
         return fault_set(fault, ERR_NO_MEMORY, "no memory for %s", url);
-    enum err err = ipc_build(url, inbox, made);
+    made->inbox = inbox;
+    made->users = 1;
+    pthread_mutex_init(&made->lock, NULL);
+    pthread_cond_init(&made->no_calls, NULL);
+    id_minter_init(&made->minter);
+    enum err err = open_resources(made);
     if (err != ERR_OK)
         (void)fault_set(fault, err, "no memory or no resources for %s", url);
     else
-        err = listen_on_path(made, fault);
+        err = ipc_watch_new(url, made->socket, is_receiving, made, &made->watch, fault);
     if (err == ERR_OK) {
         receive_more(made);
-        if (!round_trip(made))
-            err = fault_set(fault, ERR_SCHEDULER_UNAVAILABLE, "%s does not answer its own round trip", url);
+        err = ipc_watch_start(made->watch, fault);
     }
-    if (err == ERR_OK && pthread_create(&made->watch, NULL, watch_main, made) != 0)
-        err = fault_set(fault, ERR_NO_MEMORY, "no thread to watch %s", url);
     if (err != ERR_OK) {
-        close_for_calls(made);
+        stop_taking(made);
         (void)nng_close(made->socket);
         stop_contexts(made);
         ipc_free(made);
@@ -663,7 +486,7 @@ void ipc_close(struct ipc *ipc)
 {
     if (!ipc)
         return;
-    close_for_calls(ipc);
+    stop_taking(ipc);
     pthread_mutex_lock(&ipc->lock);
     if (ipc->sending > 0)
         nng_sleep_aio(GRACE_MS, ipc->grace); // sent() ends it early
@@ -674,16 +497,11 @@ void ipc_close(struct ipc *ipc)
     nng_sleep_aio(LINGER_MS, ipc->grace);
     nng_aio_wait(ipc->grace);
 
-    nng_aio_stop(ipc->sleep_aio);
-    nng_aio_stop(ipc->probe_aio);
-    struct pollfd closed = {.fd = ipc->closed_fd, .events = POLLIN};
-    if (poll(&closed, 1, CLOSE_MS) != 1) {
-        // Its thread may use all of it yet. The process is about to end.
+    if (ipc_watch_stop(ipc->watch) != ERR_OK) {
+        // NNG may use all of it yet. The process is about to end.
         log_line(LOG_LEVEL_WARNING, "ipc", "close_hangs", NULL);
-        pthread_detach(ipc->watch);
         return;
     }
-    pthread_join(ipc->watch, NULL);
     stop_contexts(ipc);
     drop_user(ipc);
 }

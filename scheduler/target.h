@@ -69,7 +69,7 @@ MUST_CHECK enum err target_new(const char *text, struct inbox *inbox, struct tar
 MUST_CHECK enum err target_check(const char *text, struct fault *fault);
 void target_free(struct target *target); // NULL is fine
 
-// ---- for the targets themselves -----------------------------------------------------------------------------------
+// ---- for the targets themselves -------------------------------------------------------------------------
 
 // Sets `started`, and posts `late` if it is. Right before the delivery really starts.
 void delivery_begin(struct delivery *delivery, struct inbox *inbox);

@@ -55,8 +55,7 @@ struct http {
     struct attempt *running;
 };
 
-// ---- libcurl's callbacks
-// ---------------------------------------------------------------------------------------------
+// ---- libcurl's callbacks --------------------------------------------------------------------------------
 
 static size_t read_body(char *into, size_t size, size_t count, void *arg)
 {
@@ -99,8 +98,7 @@ static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_so
     return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
-// ---- attempts
-// --------------------------------------------------------------------------------------------------------
+// ---- attempts -------------------------------------------------------------------------------------------
 
 static void attempt_free(struct attempt *attempt)
 {
@@ -199,8 +197,7 @@ static void put_attempt(struct http *http, struct attempt *attempt)
     http->idle_count++;
 }
 
-// ---- the start of a delivery
-// -----------------------------------------------------------------------------------------
+// ---- the start of a delivery ----------------------------------------------------------------------------
 
 static bool prepare(struct attempt *attempt, const struct delivery *delivery)
 {
@@ -241,8 +238,7 @@ static void start_delivery(struct http *http, struct delivery *delivery)
     http->running = attempt;
 }
 
-// ---- its end
-// ---------------------------------------------------------------------------------------------------------
+// ---- its end --------------------------------------------------------------------------------------------
 
 // What a status means, but for Retry-After.
 static enum outcome_class judge_status(long status)
@@ -337,8 +333,7 @@ static void end_finished(struct http *http)
     }
 }
 
-// ---- the thread
-// ------------------------------------------------------------------------------------------------------
+// ---- the thread -----------------------------------------------------------------------------------------
 
 // Starts what has been handed over; false when the target is to end.
 static bool start_new(struct http *http)
@@ -395,8 +390,7 @@ static void http_start(struct target *target, struct delivery *delivery)
         (void)curl_multi_wakeup(http->multi);
 }
 
-// ---- life
-// ------------------------------------------------------------------------------------------------------------
+// ---- life -----------------------------------------------------------------------------------------------
 
 // The thread has ended, or never ran.
 static void http_destroy(struct http *http)
