@@ -26,8 +26,7 @@ static enum err find_ingestion(sqlite3_stmt *stmt, bool *found, struct ingestion
     return err;
 }
 
-// What is there under the ID or else under the key. `reused` is the result if it turns out to say something
-// else.
+// What is there under the ID or else under the key, and the result if it says something else.
 static enum err find_earlier(struct store *store, const struct ingest_request *request, bool *found,
                              struct ingestion_row *row, enum insert_result *reused)
 {
@@ -56,8 +55,8 @@ static enum err compare(struct store *store, struct insert *insert)
     }
     if (!found) {
         insert->result = INSERT_NO_ROOM;
-        return insert->only_replay ? ERR_OK
-                                   : ERR_STORAGE_IO; // else something was in the way of the insertion
+        // Otherwise the indexes disagree: something was in the way of the insertion.
+        return insert->only_replay ? ERR_OK : ERR_STORAGE_IO;
     }
     bool same =
         row.queue == insert->queue && row.priority == request->priority && row.ids == request->ids.count;
