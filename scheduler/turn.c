@@ -183,20 +183,6 @@ static enum err admit(struct loop *loop, struct turn *t)
 // ---- dispatching
 // ---------------------------------------------------------------------------------------------------
 
-static enum err take_up_due(struct loop *loop, struct turn *t)
-{
-    struct batch_key keys[TURN_DUE];
-    size_t n = 0;
-    enum err err = ERR_OK;
-    while (n < TURN_DUE && (err = engine_next_due(loop->engine, t->now, &keys[n])) == ERR_OK) {
-        n++;
-    }
-    if (err != ERR_OK && err != ERR_NOT_FOUND) {
-        return err;
-    }
-    return n > 0 ? store_promote(loop->store, keys, n) : ERR_OK;
-}
-
 static enum err look_ahead(struct loop *loop)
 {
     struct want want;
@@ -220,6 +206,20 @@ static enum err look_ahead(struct loop *loop)
         }
     }
     return err;
+}
+
+static enum err take_up_due(struct loop *loop, struct turn *t)
+{
+    struct batch_key keys[TURN_DUE];
+    size_t n = 0;
+    enum err err = ERR_OK;
+    while (n < TURN_DUE && (err = engine_next_due(loop->engine, t->now, &keys[n])) == ERR_OK) {
+        n++;
+    }
+    if (err != ERR_OK && err != ERR_NOT_FOUND) {
+        return err;
+    }
+    return n > 0 ? store_promote(loop->store, keys, n) : ERR_OK;
 }
 
 static struct delivery *new_delivery(struct loop *loop, const struct turn *t, const struct batch_key *key,
@@ -316,6 +316,9 @@ static enum err transact(struct loop *loop, struct turn *t)
     }
     if (err == ERR_OK) {
         err = admit(loop, t);
+    }
+    if (err == ERR_OK) {
+        err = look_ahead(loop);
     }
     if (err == ERR_OK) {
         err = take_up_due(loop, t);
