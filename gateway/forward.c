@@ -44,7 +44,7 @@ struct slot {
 struct forward {
     pthread_mutex_t lock;
     nng_socket socket;
-    unsigned pipes; // connections to the scheduler: 1 or, for a moment between two, 0 or 2
+    int pipe; // the connection to the scheduler; 0 without one
     struct slot slots[SLOTS];
     struct call_list waiting;
     struct heap deadlines; // of all calls held that are not overdue yet
@@ -112,7 +112,7 @@ static bool slot_send(struct forward *f, struct slot *slot)
 // Without a connection all wait in the list: what is not sent can be given up without a doubt.
 static void pump(struct forward *f)
 {
-    for (size_t i = 0; i < SLOTS && f->pipes > 0 && !TAILQ_EMPTY(&f->waiting); i++)
+    for (size_t i = 0; i < SLOTS && f->pipe != 0 && !TAILQ_EMPTY(&f->waiting); i++)
         if (f->slots[i].state == SLOT_FREE && !slot_send(f, &f->slots[i]))
             return;
 }
@@ -170,8 +170,7 @@ static void call_expire(struct forward *f, struct call *call, struct call_list *
         TAILQ_INSERT_TAIL(given_up, call, link);
         break;
     case CALL_SENDING:
-        // Whether it is sent or not is not settled before the send is: take it back, or hear that it is too
-        // late.
+        // Nobody knows yet whether it goes out: take it back, or hear that it is too late for that.
         call->overdue = true;
         nng_aio_cancel(flight->slot->aio);
         break;
@@ -182,7 +181,7 @@ static void call_expire(struct forward *f, struct call *call, struct call_list *
             nng_aio_cancel(flight->slot->aio);
         break;
     case CALL_IDLE:
-        assert(!"an idle call has no deadline");
+        assert(call->state != CALL_IDLE); // an idle call has no deadline
     }
 }
 
@@ -381,20 +380,24 @@ enum err forward_call(struct forward *f, struct call *call, int64_t within_ns, s
     return ERR_OK;
 }
 
+// A connection that ends may be reported late, or without having been reported before.
 static void pipe_cb(nng_pipe pipe, nng_pipe_ev event, void *arg)
 {
     struct forward *f = arg;
-    (void)pipe;
-    bool added = event == NNG_PIPE_EV_ADD_POST;
+    int id = nng_pipe_id(pipe);
     pthread_mutex_lock(&f->lock);
-    bool was_connected = f->pipes > 0;
-    f->pipes += added ? 1 : -1u;
-    bool connected = f->pipes > 0;
+    bool added = event == NNG_PIPE_EV_ADD_POST;
+    bool lost = !added && f->pipe == id;
+    if (added)
+        f->pipe = id;
+    else if (lost)
+        f->pipe = 0;
     pump(f);
     pthread_mutex_unlock(&f->lock);
-    if (connected != was_connected)
-        log_line(connected ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "forward",
-                 connected ? "scheduler_connected" : "scheduler_lost", NULL);
+    if (added)
+        log_line(LOG_LEVEL_INFO, "forward", "scheduler_connected", NULL);
+    else if (lost)
+        log_line(LOG_LEVEL_WARNING, "forward", "scheduler_lost", NULL);
 }
 
 static int socket_open(struct forward *f, const char *url)

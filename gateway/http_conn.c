@@ -159,10 +159,7 @@ static void conn_next(struct conn *c)
 
 static void conn_write(struct conn *c)
 {
-    pthread_mutex_lock(&c->http->lock);
-    c->frame.close |= c->http->stopping;
-    pthread_mutex_unlock(&c->http->lock);
-    c->frame.close |= ++c->served >= REQUESTS_MAX;
+    c->frame.close = c->frame.close || ++c->served >= REQUESTS_MAX || c->http->stopping;
     answer_head(&c->answer, c->frame.close ? KEEP_CLOSE : KEEP_OPEN, wall_now(), &c->head);
     if (buf_err(&c->answer.body) != ERR_OK || buf_err(&c->head) != ERR_OK) {
         conn_free(c);
@@ -419,7 +416,7 @@ static void conn_cb(void *arg)
         conn_drain(c);
         break;
     case CONN_ANSWER:
-        assert(!"nothing is on the wire");
+        assert(c->state != CONN_ANSWER); // nothing is on the wire then
     }
 }
 

@@ -20,11 +20,11 @@ struct http {
     struct http_options options;
     nng_http_server *server;
     _Atomic size_t bodies; // bytes of all bodies held
+    _Atomic bool stopping; // every answer is now the last of its connection; set under the lock
     int emptied;           // eventfd: readable once stopping is set and no connection is left
     pthread_mutex_t lock;  // for what follows
     struct conn_list conns;
     size_t count;
-    bool stopping; // every answer is now the last of its connection
 };
 
 // A connection that was just taken over, with its first request read. NULL when there is no memory; both

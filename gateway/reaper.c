@@ -14,6 +14,10 @@
 
 #define HEADER_BLOCK_MAX 8192 // NNG takes no longer one: who has received more is in our own hands
 
+// Of tcpi_state. (<netinet/tcp.h> names them, but has an older struct tcp_info and excludes <linux/tcp.h>.)
+#define STATE_ESTABLISHED 1
+#define STATE_CLOSE_WAIT 8 // the client has sent all it wanted
+
 // The descriptor may be closed and mean another connection before shutdown(2) reaches it. Then that one is
 // ended, which its client must be ready for at any time.
 struct reaper {
@@ -41,7 +45,7 @@ enum err reaper_open(const struct reaper_options *options, struct reaper **out, 
     return ERR_OK;
 }
 
-// True for a TCP connection that was accepted on our port.
+// True for a TCP connection that was accepted on our port and that we have not closed yet.
 static bool is_ours(const struct reaper *reaper, int fd, struct tcp_info *info)
 {
     union {
@@ -60,7 +64,8 @@ static bool is_ours(const struct reaper *reaper, int fd, struct tcp_info *info)
         return false;
     *info = (struct tcp_info){0};
     len = sizeof(*info);
-    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &len) == 0;
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &len) == 0 &&
+           (info->tcpi_state == STATE_ESTABLISHED || info->tcpi_state == STATE_CLOSE_WAIT);
 }
 
 static bool is_overdue(const struct reaper *reaper, const struct tcp_info *info)
@@ -103,7 +108,7 @@ size_t reaper_walk(struct reaper *reaper)
     rewinddir(reaper->dir);
     while ((entry = readdir(reaper->dir))) {
         char *end;
-        long fd = strtol(entry->d_name, &end, 10); // "." and ".." come out as 0, which is no socket of ours
+        long fd = strtol(entry->d_name, &end, 10); // stops at the start of "." and ".."
         if (*end != '\0' || !is_ours(reaper, (int)fd, &info))
             continue;
         if (is_overdue(reaper, &info)) {

@@ -122,8 +122,12 @@ static inline struct gw gw_start(const char *option, const char *value)
 static inline void gw_stop(struct gw *gw)
 {
     char path[96];
+    char text[4096];
+    ssize_t len;
     kill(gw->pid, SIGTERM);
     cr_expect_eq(gw_exit_code(gw->pid), 0);
+    while ((len = read(gw->log, text, sizeof(text))) > 0) // a sanitizer may have said something
+        cr_assert_eq(write(STDERR_FILENO, text, (size_t)len), len);
     cr_assert(snprintf(path, sizeof(path), "%s/s.sock", gw->dir) < (int)sizeof(path));
     unlink(path);
     rmdir(gw->dir);
