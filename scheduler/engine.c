@@ -306,7 +306,9 @@ enum err engine_admit(struct engine *engine, const struct ingest_request *reques
         .batches = batches,
         .only_replay = engine->waiting + engine->reserved + batches > engine->max_waiting,
     };
-    engine->reserved += batches;
+    if (!admission->only_replay) {
+        engine->reserved += batches;
+    }
     return ERR_OK;
 }
 
@@ -331,7 +333,9 @@ enum err engine_accepted(struct engine *engine, const struct admission *admissio
 
 void engine_declined(struct engine *engine, const struct admission *admission)
 {
-    engine->reserved -= admission->batches;
+    if (!admission->only_replay) {
+        engine->reserved -= admission->batches;
+    }
 }
 
 // ---- dispatching
@@ -480,6 +484,9 @@ bool engine_take_changed(struct engine *engine, int64_t *id, struct queue_figure
 
 struct mono engine_wake(const struct engine *engine)
 {
+    if (schedule_wants(&engine->schedule)) {
+        return (struct mono){INT64_MIN}; // it cannot know when the next retry is due
+    }
     const struct heap_node *top = heap_top(&engine->wakes);
     struct mono wake = {top != NULL ? top->key : INT64_MAX};
     const struct backoff_row *due = schedule_first(&engine->schedule);

@@ -5,10 +5,10 @@
 // fails, throws the engine away and builds it anew from the store: so its memory is never ahead of the disk.
 // One thread.
 //
-// Within a turn the caller goes: outcomes, admissions, engine_next_due until none, then
-//     for (;;) { while (engine_wants(...)) read the store and engine_give_...; if (!engine_next(...)) break;
-//     }
-// and applies to the store what came out before it reads the store for a want.
+// Within a turn the caller goes: outcomes, admissions, look-ahead, engine_next_due until none, then
+//     for (;;) { look-ahead; if (!engine_next(...)) break; }
+// where look-ahead is: while (engine_wants(...)) read the store and engine_give_...; and it applies to the
+// store what came out before it reads the store for a want.
 #ifndef SLUICE_SCHEDULER_ENGINE_H
 #define SLUICE_SCHEDULER_ENGINE_H
 
@@ -102,7 +102,8 @@ MUST_CHECK enum err engine_outcome(struct engine *engine, struct flight *flight,
 // The queues whose figures changed since the last call, one at a time.
 bool engine_take_changed(struct engine *engine, int64_t *queue, struct queue_figures *figures);
 
-// When the engine next has something to do if nothing reaches it; MONO_NEVER when idle.
+// When the engine next has something to do if nothing reaches it; MONO_NEVER when idle. In the past while it
+// wants look-ahead on the retries, as after it was built.
 struct mono engine_wake(const struct engine *engine);
 
 // ---- what can be asked
