@@ -229,11 +229,16 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **s
     pthread_mutex_unlock(&target->lock);
 }
 
-struct http_target *http_target_start(uint16_t port)
+static struct http_target *start(uint16_t port, const char *certificate, const char *key)
 {
     struct http_target *target = calloc(1, sizeof(*target));
     struct sockaddr_in address = {
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)(uintptr_t)certificate},
+                                   {MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)(uintptr_t)key},
+                                   {MHD_OPTION_END, 0, NULL}};
+    // A thread for each connection: an answer that waits holds up no other.
+    unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION;
     const union MHD_DaemonInfo *info;
 
     if (!target)
@@ -241,22 +246,32 @@ struct http_target *http_target_start(uint16_t port)
     pthread_mutex_init(&target->lock, NULL);
     pthread_cond_init(&target->arrived, NULL);
     target->stop_fd = eventfd(0, EFD_CLOEXEC);
-    // A thread for each connection: an answer that waits holds up no other.
-    target->daemon = MHD_start_daemon(
-        MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION, port, NULL, NULL, handle, target,
-        MHD_OPTION_SOCK_ADDR, &address, MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_NOTIFY_COMPLETED,
-        on_completed, target, MHD_OPTION_NOTIFY_CONNECTION, on_connection, target, MHD_OPTION_END);
+    target->daemon = MHD_start_daemon(certificate ? flags | MHD_USE_TLS : flags, port, NULL, NULL, handle,
+                                      target, MHD_OPTION_SOCK_ADDR, &address,
+                                      MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_NOTIFY_COMPLETED,
+                                      on_completed, target, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
+                                      target, MHD_OPTION_ARRAY, certificate ? tls : &tls[2], MHD_OPTION_END);
     info = target->daemon ? MHD_get_daemon_info(target->daemon, MHD_DAEMON_INFO_BIND_PORT) : NULL;
     if (!info || target->stop_fd < 0) {
         http_target_stop(target);
         return NULL;
     }
     target->port = info->port;
-    int len =
-        snprintf(target->url, sizeof(target->url), "http://127.0.0.1:%u/deliver", (unsigned)target->port);
+    int len = snprintf(target->url, sizeof(target->url), "%s://127.0.0.1:%u/deliver",
+                       certificate ? "https" : "http", (unsigned)target->port);
     if (len < 0 || (size_t)len >= sizeof(target->url))
         abort();
     return target;
+}
+
+struct http_target *http_target_start(uint16_t port)
+{
+    return start(port, NULL, NULL);
+}
+
+struct http_target *http_target_start_tls(const char *certificate, const char *key)
+{
+    return start(0, certificate, key);
 }
 
 void http_target_stop(struct http_target *target)

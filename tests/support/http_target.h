@@ -42,6 +42,9 @@ struct http_target;
 
 // Listens on 127.0.0.1, on this port or (0) on a free one. NULL when it cannot.
 struct http_target *http_target_start(uint16_t port);
+// The same over TLS ("https://127.0.0.1:PORT/deliver"), on a free port, with a certificate and its key as PEM
+// texts, which must live as long as the target.
+struct http_target *http_target_start_tls(const char *certificate, const char *key);
 // Ends what hangs, closes all connections and frees; the port is free again afterwards.
 void http_target_stop(struct http_target *target);
 uint16_t http_target_port(const struct http_target *target);

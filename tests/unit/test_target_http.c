@@ -444,3 +444,67 @@ Test(target_http, obeys_the_proxy_of_the_environment)
     delivery_free(delivery);
     end(&f);
 }
+
+// ---- TLS -----------------------------------------------------------------------------------------------
+
+static char *read_file(const char *path)
+{
+    char *text = calloc(1, 16384);
+    FILE *file = fopen(path, "re");
+
+    cr_assert(text && file);
+    cr_assert_gt(fread(text, 1, 16383, file), 0);
+    (void)fclose(file);
+    return text;
+}
+
+Test(target_http, delivers_over_tls_to_whom_it_can_verify)
+{
+    static const char make_certificate[] =
+        "cd %s && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
+        "-subj /CN=target -addext subjectAltName=IP:127.0.0.1 -keyout key -out certificate 2>/dev/null";
+    struct fixture f;
+    char dir[] = "/tmp/sluice-tls-XXXXXX", command[512], certificate_path[64], key_path[64];
+
+    if (access("/usr/bin/openssl", X_OK) != 0)
+        cr_skip_test("openssl is not installed");
+    cr_assert_not_null(mkdtemp(dir));
+    (void)snprintf(command, sizeof(command), make_certificate, dir);
+    (void)snprintf(certificate_path, sizeof(certificate_path), "%s/certificate", dir);
+    (void)snprintf(key_path, sizeof(key_path), "%s/key", dir);
+    cr_assert_eq(system(command), 0);
+    char *certificate = read_file(certificate_path), *key = read_file(key_path);
+    f.server = http_target_start_tls(certificate, key);
+    cr_assert_not_null(f.server);
+
+    // Nobody vouches for it.
+    cr_assert_eq(unsetenv("CURL_CA_BUNDLE") | unsetenv("SSL_CERT_FILE") | unsetenv("SSL_CERT_DIR"), 0);
+    open_target(&f, http_target_url(f.server));
+    struct delivery *delivery = deliver(&f, 1);
+    cr_assert_eq(delivery->outcome.class, OUTCOME_RETRY);
+    cr_assert_eq(strncmp(delivery->outcome.error, "could not connect: ", 19), 0, "%s",
+                 delivery->outcome.error);
+    delivery_free(delivery);
+    target_free(f.target);
+    inbox_free(f.inbox);
+    cr_assert_eq(http_target_count(f.server), 0);
+
+    static const char *const variables[] = {"CURL_CA_BUNDLE", "SSL_CERT_FILE"};
+    for (size_t i = 0; i < 2; i++) {
+        cr_assert_eq(setenv(variables[i], certificate_path, 1), 0);
+        open_target(&f, http_target_url(f.server));
+        delivery = deliver(&f, 1);
+        cr_assert_eq(delivery->outcome.class, OUTCOME_COMPLETED, "%s", delivery->outcome.error);
+        cr_assert_eq(http_target_count(f.server), i + 1);
+        struct http_target_request request = http_target_get(f.server, i);
+        cr_assert_str_eq(request.version, "HTTP/1.1");
+        delivery_free(delivery);
+        target_free(f.target);
+        inbox_free(f.inbox);
+        cr_assert_eq(unsetenv(variables[i]), 0);
+    }
+    http_target_stop(f.server);
+    cr_assert_eq(unlink(certificate_path) | unlink(key_path) | rmdir(dir), 0);
+    free(certificate);
+    free(key);
+}
