@@ -69,11 +69,11 @@ static enum err outlook_of(struct loop *loop, const struct ingestion_row *row, s
                                 .underway = row->progress[STATUS_TRIGGERED] > 0};
     enum err err =
         store_read_span(loop->store, row, &standing.waiting, &standing.first.index, &standing.last.index);
-    if (err == ERR_OK && standing.waiting) {
+    if (err == ERR_OK && (standing.waiting || standing.underway)) {
         err = store_count_before(loop->store, row->queue, &standing.first, &standing.before_first);
-        if (err == ERR_OK) {
-            err = store_count_before(loop->store, row->queue, &standing.last, &standing.before_last);
-        }
+    }
+    if (err == ERR_OK && standing.waiting) {
+        err = store_count_before(loop->store, row->queue, &standing.last, &standing.before_last);
     }
     if (err == ERR_OK) {
         *outlook = engine_outlook(loop->engine, &standing, now);

@@ -115,7 +115,8 @@ struct standing {
     int64_t seq;
     bool waiting; // some batch of it is; first and last are meaningful
     struct place first;
-    uint64_t before_first; // waiting batches of its priority before its first waiting one
+    uint64_t
+        before_first; // waiting batches of its priority before its first waiting one, or before it if none
     struct place last;
     uint64_t before_last;
     bool underway; // some batch is in flight or in backoff

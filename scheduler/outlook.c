@@ -2,6 +2,7 @@
 // are.
 #include "scheduler/engine_state.h"
 #include "scheduler/estimate.h"
+#include "scheduler/rate.h"
 
 #include <string.h>
 
@@ -48,9 +49,8 @@ static uint64_t dispatched_before(const struct engine *engine, const struct queu
     return before;
 }
 
-// When what is in flight or in backoff of the ingestion should be done.
-static struct mono underway_done(const struct engine *engine, const struct queue *queue,
-                                 const struct estimate *estimate, int64_t seq, struct mono now)
+static struct mono flights_done(const struct queue *queue, const struct estimate *estimate, int64_t seq,
+                                struct mono now)
 {
     struct mono done = now;
     for (const struct flight *flight = queue->flights_head; flight != NULL; flight = flight->next) {
@@ -58,11 +58,34 @@ static struct mono underway_done(const struct engine *engine, const struct queue
             done = mono_max(done, mono_add(flight->started, estimate->delivery_ns));
         }
     }
+    return done;
+}
+
+// When the retries of the ingestion should be done: in the order they are due, with those of others that go
+// before them, after all that waits before them now.
+static struct mono retries_done(const struct engine *engine, const struct queue *queue,
+                                const struct estimate *estimate, const struct standing *standing,
+                                struct mono now)
+{
+    uint64_t before = standing->waiting ? standing->before_last + 1 : standing->before_first;
+    for (int p = 0; p < (int)standing->last.priority; p++) {
+        before += queue->waiting[p];
+    }
+    const struct place end = {standing->last.priority, standing->seq, UINT32_MAX};
+    int64_t step_ns = estimate->delivery_ns / estimate->concurrency;
+    int64_t interval_ns = rate_interval(estimate->rate);
+    step_ns = step_ns > interval_ns ? step_ns : interval_ns;
+    struct mono next = estimate_start(estimate, before + 1);
+    struct mono done = now;
     const struct schedule *schedule = &engine->schedule;
     for (size_t i = 0; i < schedule->len; i++) {
         const struct backoff_row *row = &schedule->rows[schedule->head + i];
-        if (row->key.queue == queue->id && row->key.place.seq == seq) {
-            struct mono start = mono_max(row->due, estimate_start(estimate, 1));
+        if (row->key.queue != queue->id || place_compare(&row->key.place, &end) > 0) {
+            continue;
+        }
+        struct mono start = mono_max(row->due, next);
+        next = mono_add(start, step_ns);
+        if (row->key.place.seq == standing->seq) {
             done = mono_max(done, mono_add(start, estimate->delivery_ns));
         }
     }
@@ -79,7 +102,8 @@ struct outlook engine_outlook(struct engine *engine, const struct standing *stan
     struct estimate estimate = future(engine, queue, now);
     struct mono done = now;
     if (standing->underway) {
-        done = underway_done(engine, queue, &estimate, standing->seq, now);
+        done = mono_max(flights_done(queue, &estimate, standing->seq, now),
+                        retries_done(engine, queue, &estimate, standing, now));
     }
     if (standing->waiting) {
         outlook.has_position = true;
