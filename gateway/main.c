@@ -9,6 +9,7 @@
 #include "gateway/http.h"
 #include "gateway/reaper.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <stddef.h>
@@ -111,43 +112,59 @@ static const struct conf_option options[] = {
      "write a newline there when ready, and close it", conf_descriptor, offsetof(struct settings, ready_fd)},
 };
 
-static void fail(const struct fault *fault, enum exit_code code)
-{
-    log_line(LOG_LEVEL_ERROR, "gateway", "failed", "reason=\"%s\"", fault->detail);
-    _exit(code); // the network library's threads are running: nothing may be cleared away under them
-}
+struct gateway {
+    int signals;
+    struct id_minter minter;
+    struct reaper *reaper;
+    struct http *http;
+};
 
-static enum exit_code exit_code_for(enum err err)
-{
-    return err == ERR_SCHEDULER_UNAVAILABLE ? EXIT_CODE_UNAVAILABLE : EXIT_CODE_SOFTWARE;
-}
-
-static struct reaper *reaper_start(const struct settings *settings, const struct http_options *http)
+static enum err reaper_start(const struct settings *settings, const struct http_options *http,
+                             struct gateway *gateway, struct fault *fault)
 {
     unsigned long files = proc_raise_files();
     size_t spare = files > 2 * SPARE_FILES ? files - SPARE_FILES : files / 2;
-    struct reaper_options reaper_options = {
+    struct reaper_options reaper = {
         .max_connections = spare < CONNECTIONS_MAX ? spare : CONNECTIONS_MAX,
         .first_ns = http_first_answer_ns(http),
         .silence_ns = http_longest_silence_ns(http),
     };
-    struct reaper *reaper = NULL;
-    struct fault fault = {0};
-    bool port = port_parse(listen_colon(settings->listen) + 1, &reaper_options.port);
-    if (!port || reaper_open(&reaper_options, &reaper, &fault) != ERR_OK)
-        fail(&fault, EXIT_CODE_SOFTWARE);
-    return reaper;
+    bool port = port_parse(listen_colon(settings->listen) + 1, &reaper.port);
+    assert(port); // it was checked when the options were read
+    (void)port;
+    return reaper_open(&reaper, &gateway->reaper, fault);
+}
+
+static enum err gateway_start(const struct settings *settings, struct gateway *gateway, struct fault *fault)
+{
+    struct http_options http = {
+        .listen = settings->listen,
+        .max_body = settings->max_body,
+        .timeout_ns = settings->timeout_ns,
+        .minter = &gateway->minter,
+    };
+    enum err err;
+    id_minter_init(&gateway->minter);
+    gateway->signals = proc_signals();
+    if (gateway->signals < 0)
+        return fault_set(fault, ERR_INTERNAL, "cannot watch signals: %s", strerror(errno));
+    if ((err = worker_start(&http.worker)))
+        return fault_set(fault, err, "cannot start a thread");
+    if ((err = reaper_start(settings, &http, gateway, fault)) ||
+        (err = forward_open(settings->scheduler, &http.forward, fault)))
+        return err;
+    return http_open(&http, &gateway->http, fault);
 }
 
 // Returns when a signal says to end.
-static void watch(int signals, struct reaper *reaper)
+static void gateway_watch(struct gateway *gateway)
 {
     for (;;) {
-        struct pollfd ready = {.fd = signals, .events = POLLIN};
+        struct pollfd ready = {.fd = gateway->signals, .events = POLLIN};
         int count = poll(&ready, 1, REAP_EVERY_MS);
         if (count > 0)
             return;
-        size_t ended = count == 0 ? reaper_walk(reaper) : 0;
+        size_t ended = count == 0 ? reaper_walk(gateway->reaper) : 0;
         if (ended > 0)
             log_line(LOG_LEVEL_INFO, "gateway", "reaped", "connections=%zu", ended);
     }
@@ -164,32 +181,20 @@ int main(int argc, char **argv)
     log_line(LOG_LEVEL_WARNING, "gateway", "unsafe_nng",
              "reason=\"built on a network library that anybody who reaches this port can crash\"");
 #endif
-    struct fault fault = {0};
-    struct http_options http_options = {
-        .listen = settings.listen, .max_body = settings.max_body, .timeout_ns = settings.timeout_ns};
-    struct id_minter minter;
-    struct http *http = NULL;
-    int signals = proc_signals();
-    enum err err = ERR_OK;
-    id_minter_init(&minter);
-    http_options.minter = &minter;
-    struct reaper *reaper = reaper_start(&settings, &http_options);
-    if (signals < 0)
-        err = fault_set(&fault, ERR_INTERNAL, "cannot watch signals: %s", strerror(errno));
-    else if ((err = worker_start(&http_options.worker)))
-        (void)fault_set(&fault, err, "cannot start a thread");
-    else if (!(err = forward_open(settings.scheduler, &http_options.forward, &fault)))
-        err = http_open(&http_options, &http, &fault);
-    if (err)
-        fail(&fault, exit_code_for(err));
-
+    struct gateway gateway = {.signals = -1};
+    struct fault fault;
+    enum err err = gateway_start(&settings, &gateway, &fault);
+    if (err) {
+        log_line(LOG_LEVEL_ERROR, "gateway", "failed", "reason=\"%s\"", fault.detail);
+        _exit(err == ERR_SCHEDULER_UNAVAILABLE ? EXIT_CODE_UNAVAILABLE : EXIT_CODE_SOFTWARE);
+    }
     log_line(LOG_LEVEL_INFO, "gateway", "ready", "listen=%s scheduler=%s version=%s", settings.listen,
              settings.scheduler, SLUICE_VERSION);
     proc_ready(settings.ready_fd);
-    watch(signals, reaper);
+    gateway_watch(&gateway);
     log_line(LOG_LEVEL_INFO, "gateway", "stopping", NULL);
     proc_stopping();
-    size_t left = http_stop(http, settings.timeout_ns + STOP_MARGIN_NS);
+    size_t left = http_stop(gateway.http, settings.timeout_ns + STOP_MARGIN_NS);
     log_line(LOG_LEVEL_INFO, "gateway", "stop", "abandoned=%zu", left);
-    _exit(EXIT_CODE_OK); // closing the sockets of NNG 1.x under traffic can hang
+    _exit(EXIT_CODE_OK); // without clearing up: closing the sockets of NNG 1.x under traffic can hang
 }
