@@ -37,7 +37,9 @@ static void apply_rate(const struct default_flags *flags, struct queue_settings 
 {
     settings->rate = flags->rate;
     settings->linger_ns = rate_default_linger(flags->rate);
-    apply_burst(flags, settings);
+    if (flags->burst == 0) {
+        apply_burst(flags, settings); // it follows the rate
+    }
 }
 
 static void print_burst(const struct default_flags *flags, struct buf *out)
