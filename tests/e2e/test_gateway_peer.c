@@ -218,8 +218,7 @@ Test(gateway_peer, silent_to_a_ping)
     nng_msg_free(gw_take(&gw));
     gw_expect(fd, 503, "within 1s");
     close(fd);
-    kill(gw.pid, SIGKILL);
-    nng_close(gw.peer);
+    peer_end(&gw);
 }
 
 Test(gateway_peer, answers_oddly)
