@@ -1,0 +1,117 @@
+#include "tests/support/dispatches.h"
+
+#include "tests/support/http_client.h"
+#include "tests/support/wait.h"
+
+#include <criterion/criterion.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SENDER_NS (2 * NS_PER_MS)
+#define NAP_NS NS_PER_MS
+
+static int by_time(const void *a, const void *b)
+{
+    const struct dispatch *x = a, *y = b;
+    return mono_before(x->at, y->at) ? -1 : mono_before(y->at, x->at);
+}
+
+static struct dispatch read_one(const struct http_target_request *request)
+{
+    struct dispatch dispatch = {.at = request->arrived};
+    cJSON *json = cJSON_Parse(request->body);
+    const char *ids = strstr(request->body, "\"ids\":[");
+    cr_assert(json && ids, "not the body of a delivery: %s", request->body);
+    ids += strlen("\"ids\":[");
+    int len = (int)strcspn(ids, "]");
+    (void)snprintf(dispatch.ids, sizeof(dispatch.ids), "%.*s", len, ids);
+    (void)snprintf(dispatch.ingestion, sizeof(dispatch.ingestion), "%s", json_text(json, "ingestion_id"));
+    (void)snprintf(dispatch.batch, sizeof(dispatch.batch), "%s", json_text(json, "batch_id"));
+    (void)snprintf(dispatch.priority, sizeof(dispatch.priority), "%s", json_text(json, "priority"));
+    dispatch.attempt = (int)json_number(json, "attempt");
+    cJSON_Delete(json);
+    return dispatch;
+}
+
+struct dispatches dispatches_read(struct http_target *target)
+{
+    struct dispatches dispatches = {.count = http_target_count(target)};
+    dispatches.list = calloc(dispatches.count + 1, sizeof(*dispatches.list));
+    cr_assert_not_null(dispatches.list);
+    for (size_t i = 0; i < dispatches.count; i++) {
+        struct http_target_request request = http_target_get(target, i);
+        dispatches.list[i] = read_one(&request);
+    }
+    qsort(dispatches.list, dispatches.count, sizeof(*dispatches.list), by_time);
+    return dispatches;
+}
+
+void dispatches_fini(struct dispatches *dispatches)
+{
+    free(dispatches->list);
+    *dispatches = (struct dispatches){0};
+}
+
+int64_t dispatches_earliness(const struct dispatches *dispatches, struct rate rate, size_t burst)
+{
+    int64_t worst = INT64_MIN;
+    for (size_t i = 0; i < dispatches->count; i++) {
+        for (size_t j = i + burst; j < dispatches->count; j++) {
+            int64_t window = mono_diff(dispatches->list[j].at, dispatches->list[i].at);
+            int64_t needed = (int64_t)(j - i + 1 - burst) * rate.per_ns / (int64_t)rate.count;
+            if (needed - window > worst)
+                worst = needed - window;
+        }
+    }
+    return worst;
+}
+
+struct lateness {
+    pthread_t thread;
+    atomic_bool end;
+    int64_t worst_ns;
+};
+
+static void *watch(void *arg)
+{
+    struct lateness *lateness = arg;
+    while (!atomic_load(&lateness->end)) {
+        struct mono before = mono_now();
+        wait_ms(NAP_NS / NS_PER_MS);
+        int64_t late = mono_diff(mono_now(), before) - NAP_NS;
+        if (late > lateness->worst_ns)
+            lateness->worst_ns = late;
+    }
+    return NULL;
+}
+
+struct lateness *lateness_watch(void)
+{
+    struct lateness *lateness = calloc(1, sizeof(*lateness));
+    cr_assert_not_null(lateness);
+    cr_assert_eq(pthread_create(&lateness->thread, NULL, watch, lateness), 0);
+    return lateness;
+}
+
+int64_t lateness_end(struct lateness *lateness)
+{
+    atomic_store(&lateness->end, true);
+    pthread_join(lateness->thread, NULL);
+    int64_t worst = lateness->worst_ns;
+    free(lateness);
+    return worst;
+}
+
+void dispatches_check_rate(struct http_target *target, struct rate rate, size_t burst, int64_t lateness_ns)
+{
+    struct dispatches dispatches = dispatches_read(target);
+    int64_t early = dispatches_earliness(&dispatches, rate, burst);
+    int64_t allowed = 2 * (SENDER_NS + lateness_ns);
+    dispatches_fini(&dispatches);
+    cr_assert(early <= allowed,
+              "a window is %.3f ms too short for what is in it; %.3f ms may be the machine's",
+              (double)early / (double)NS_PER_MS, (double)allowed / (double)NS_PER_MS);
+}

@@ -1,0 +1,49 @@
+// dispatches.h - what an HTTP target saw, as dispatches in the order of their arrival, and what may be said
+// of their times on a machine that has other things to do.
+#ifndef SLUICE_TESTS_SUPPORT_DISPATCHES_H
+#define SLUICE_TESTS_SUPPORT_DISPATCHES_H
+
+#include "common/clock.h"
+#include "common/id.h"
+#include "common/units.h"
+#include "tests/support/http_target.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define DISPATCH_IDS_SIZE 64
+
+struct dispatch {
+    struct mono at;
+    char ingestion[ID_TEXT_SIZE];
+    char batch[ID_TEXT_SIZE];
+    char priority[8];
+    char ids[DISPATCH_IDS_SIZE]; // "1,2,3"; cut when longer
+    int attempt;
+};
+
+struct dispatches {
+    struct dispatch *list;
+    size_t count;
+};
+
+// All that came so far; fails the test when one has no proper body.
+struct dispatches dispatches_read(struct http_target *target);
+void dispatches_fini(struct dispatches *dispatches);
+
+// A token bucket lets burst dispatches and `rate` more start in any window. This is by how much, in all
+// windows, the worst one was too short for what arrived in it: 0 or less when none was.
+int64_t dispatches_earliness(const struct dispatches *dispatches, struct rate rate, size_t burst);
+
+// Sees how late this machine wakes a thread, so that a test can tell a dispatch that was sent early from one
+// before it that was seen late.
+struct lateness;
+struct lateness *lateness_watch(void);
+// Ends the watch and frees it. The worst that was seen.
+int64_t lateness_end(struct lateness *lateness);
+
+// Fails the test when a window holds more than the rate allows, by more than what the contract leaves to the
+// sender (2 ms at either end) and the lateness.
+void dispatches_check_rate(struct http_target *target, struct rate rate, size_t burst, int64_t lateness_ns);
+
+#endif
