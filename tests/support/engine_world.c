@@ -157,6 +157,15 @@ struct world *world_new(uint64_t max_waiting)
     return world;
 }
 
+struct world *world_of(struct queue_settings settings, int64_t delivery_ns)
+{
+    struct world *world = world_new(1000000);
+    world->delivery_ns = delivery_ns;
+    world_add_queue(world, "default", &settings);
+    world_build(world);
+    return world;
+}
+
 void world_free(struct world *world)
 {
     engine_free(world->engine);

@@ -78,6 +78,8 @@ struct world {
 struct queue_settings world_settings(uint64_t count, int64_t per_ns, uint32_t burst, uint32_t concurrency);
 
 struct world *world_new(uint64_t max_waiting);
+// With one queue, "default", and built.
+struct world *world_of(struct queue_settings settings, int64_t delivery_ns);
 void world_free(struct world *world);
 // Before world_build. Returns its id.
 int64_t world_add_queue(struct world *world, const char *name, const struct queue_settings *settings);

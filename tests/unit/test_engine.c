@@ -1,7 +1,6 @@
 #include "tests/support/engine_world.h"
 
 #include "scheduler/order.h"
-#include "scheduler/rate.h"
 
 #include <criterion/criterion.h>
 #include <string.h>
@@ -16,15 +15,6 @@ static struct world *slow_world(void)
     settings.linger_ns = 100 * NS_PER_MS;
     world->delivery_ns = 1500 * NS_PER_MS;
     world->now.ns = NS_PER_S;
-    world_add_queue(world, "default", &settings);
-    world_build(world);
-    return world;
-}
-
-static struct world *world_of(struct queue_settings settings, int64_t delivery_ns)
-{
-    struct world *world = world_new(1000000);
-    world->delivery_ns = delivery_ns;
     world_add_queue(world, "default", &settings);
     world_build(world);
     return world;
@@ -142,6 +132,21 @@ Test(engine, a_late_start_moves_what_follows)
     world_ingest(world, 1, PRIORITY_LOW, 3);
     world_run_until(world, INT64_MAX);
     CHECK_LOG(world, {50, 1, 0}, {1050, 1, 1}, {2050, 1, 2});
+    world_free(world);
+}
+
+static void first_two_are_late(struct world *world, struct world_running *running)
+{
+    running->late_ns = world->log_count < 2 ? 3 * NS_PER_S : 0;
+}
+
+Test(engine, late_starts_of_one_turn_move_what_follows_once)
+{
+    struct world *world = world_of(world_settings(1, NS_PER_S, 2, 4), NS_PER_MS);
+    world->script = first_two_are_late;
+    world_ingest(world, 1, PRIORITY_LOW, 4);
+    world_run_until(world, INT64_MAX);
+    CHECK_LOG(world, {3000, 1, 0}, {3000, 1, 1}, {4000, 1, 2}, {5000, 1, 3});
     world_free(world);
 }
 
@@ -462,227 +467,4 @@ Test(engine, a_rebuild_from_the_store_changes_nothing)
         world_free(other);
     }
     world_free(plain);
-}
-// ---- position, eta ----------------------------------------------------------------------------------------
-
-static void fails_while_young(struct world *world, struct world_running *running)
-{
-    uint64_t share = mono_before(world->now, (struct mono){20 * NS_PER_S}) ? 30 : 0;
-    if (random_below(&world->random, 100) < share) {
-        running->class = OUTCOME_RETRY;
-    }
-}
-
-// How many dispatches of its queue the log has since `from` up to this batch's.
-static uint64_t dispatched_before(const struct world *world, size_t from, const struct place *place)
-{
-    uint64_t n = 0;
-    while (place_compare(&world->log[from + n].key.place, place) != 0) {
-        n++;
-        ENSURE(from + n < world->log_count, "it was never dispatched");
-    }
-    return n;
-}
-
-static struct mono last_end(const struct world *world, int64_t seq)
-{
-    struct mono end = {0};
-    for (size_t i = 0; i < world->log_count; i++) {
-        if (world->log[i].key.place.seq == seq) {
-            end = mono_max(end, mono_add(world->log[i].at, world->delivery_ns));
-        }
-    }
-    return end;
-}
-
-// Asks about every ingestion at a random moment, when all that may fail has; then lets it all happen.
-static void check_outlooks(struct world *world)
-{
-    struct random *random = &world->random;
-    size_t count = 10 + random_below(random, 30);
-    struct standing standings[40];
-    struct outlook outlooks[40];
-    for (size_t i = 0; i < count; i++) {
-        world_ingest(world, 1, (enum priority)random_below(random, PRIORITIES),
-                     (uint32_t)(1 + random_below(random, 6)));
-        world_run_until(world, world->now.ns + (int64_t)random_below(random, (uint64_t)NS_PER_S));
-    }
-    world_run_until(world, (int64_t)(24 + random_below(random, 10)) * NS_PER_S);
-    for (size_t i = 0; i < count; i++) {
-        standings[i] = world_standing(world, (int64_t)i + 1);
-        outlooks[i] = engine_outlook(world->engine, &standings[i], world->now);
-    }
-    bool retries = false;
-    for (size_t i = 0; i < world->store.batch_count; i++) {
-        retries |= world->store.batches[i].state == BATCH_BACKOFF;
-    }
-    size_t from = world->log_count;
-    world_run_until(world, INT64_MAX);
-    // Exact while nothing waits for a retry; else off by where it falls between the slots and the deliveries.
-    int64_t interval_ns = rate_interval(world->store.queues[0].settings.rate);
-    int64_t tolerance_ns = interval_ns > world->delivery_ns ? interval_ns : world->delivery_ns;
-    tolerance_ns = retries ? tolerance_ns : 0;
-    for (size_t i = 0; i < count; i++) {
-        unsigned long long seed = world->random.seed;
-        const struct standing *s = &standings[i];
-        ENSURE(outlooks[i].has_position == s->waiting, "seed %llu, ingestion %zu", seed, i);
-        ENSURE(outlooks[i].has_eta == (s->waiting || s->underway), "seed %llu, ingestion %zu", seed, i);
-        if (s->waiting) {
-            uint64_t truth = dispatched_before(world, from, &s->first);
-            ENSURE(outlooks[i].position == truth, "seed %llu, ingestion %zu: position %llu, not %llu", seed,
-                   i, (unsigned long long)outlooks[i].position, (unsigned long long)truth);
-        }
-        if (outlooks[i].has_eta) {
-            int64_t off_ns = mono_diff(outlooks[i].eta, last_end(world, s->seq));
-            ENSURE(off_ns <= tolerance_ns && off_ns >= -tolerance_ns,
-                   "seed %llu, ingestion %zu: eta off by %lld of %lld ns", seed, i, (long long)off_ns,
-                   (long long)tolerance_ns);
-        }
-    }
-}
-
-Test(engine, positions_and_etas_are_what_then_happens)
-{
-    static const struct rate rates[] = {{1, 5 * NS_PER_S}, {1, NS_PER_S}, {3, NS_PER_S}, {20, NS_PER_S}};
-    struct random random = random_from(51);
-    for (int round = 0; round < 200; round++) {
-        struct rate rate = rates[random_below(&random, COUNT(rates))];
-        struct queue_settings settings = world_settings(rate.count, rate.per_ns, 1, 1);
-        settings.concurrency = (uint32_t)(1 + random_below(&random, 3));
-        settings.min_backoff_ns = NS_PER_S;
-        settings.max_backoff_ns = 20 * NS_PER_S;
-        settings.max_attempts = 1000;
-        struct world *world = world_of(settings, (int64_t)(1 + random_below(&random, 3000)) * NS_PER_MS);
-        world->script = fails_while_young;
-        world->random = (struct random){random.seed, random_next(&random)};
-        check_outlooks(world);
-        world_free(world);
-    }
-}
-
-Test(engine, nothing_to_say_about_what_is_done_or_unknown)
-{
-    struct world *world = slow_world();
-    world_ingest(world, 1, PRIORITY_LOW, 1);
-    world_run_until(world, INT64_MAX);
-    struct standing standing = world_standing(world, 1);
-    struct outlook outlook = engine_outlook(world->engine, &standing, world->now);
-    cr_assert_not(outlook.has_position);
-    cr_assert_not(outlook.has_eta);
-    standing = (struct standing){.queue = 77, .waiting = true};
-    outlook = engine_outlook(world->engine, &standing, world->now);
-    cr_assert_not(outlook.has_eta);
-    world_free(world);
-}
-
-// ---- all of it, at random ---------------------------------------------------------------------------------
-
-static void random_outcomes(struct world *world, struct world_running *running)
-{
-    struct random *random = &world->random;
-    uint64_t dice = random_below(random, 100);
-    running->took_ns = (int64_t)random_below(random, 60) * NS_PER_MS;
-    if (dice < 12) {
-        running->class = OUTCOME_RETRY;
-    } else if (dice < 13) {
-        running->class = OUTCOME_HOLD;
-        running->hold_ns = (int64_t)random_below(random, 400) * NS_PER_MS;
-    }
-    if (random_below(random, 10) == 0) {
-        running->late_ns = (int64_t)(3 + random_below(random, 40)) * NS_PER_MS;
-    }
-}
-
-static int compare_moments(const void *a, const void *b)
-{
-    int64_t p = *(const int64_t *)a;
-    int64_t q = *(const int64_t *)b;
-    return (p > q) - (p < q);
-}
-
-// At most burst + rate * T starts in any window, whatever happened in between.
-static void check_rate(const struct world *world, const struct queue_row *queue)
-{
-    static int64_t at[WORLD_LOG];
-    size_t n = 0;
-    for (size_t i = 0; i < world->log_count; i++) {
-        if (world->log[i].key.queue == queue->id) {
-            at[n++] = world->log[i].at.ns;
-        }
-    }
-    qsort(at, n, sizeof at[0], compare_moments);
-    // (j - i + 1 - burst) * per <= (at[j] - at[i]) * count for all i < j, with each side's own terms put
-    // together.
-    int64_t per = queue->settings.rate.per_ns;
-    int64_t allowed = ((int64_t)queue->settings.burst - 1) * per + (int64_t)queue->settings.rate.count - 1;
-    int64_t ahead = INT64_MIN / 2;
-    for (size_t i = 0; i < n && per > 0; i++) {
-        int64_t gained = at[i] * (int64_t)queue->settings.rate.count - (int64_t)i * per;
-        ENSURE(gained + allowed >= ahead, "seed %llu: start %zu of %s is too early",
-               (unsigned long long)world->random.seed, i, queue->name);
-        ahead = gained > ahead ? gained : ahead;
-    }
-}
-
-static void random_step(struct world *world, uint64_t ingest_share)
-{
-    uint64_t dice = random_below(&world->random, 1000);
-    if (dice < ingest_share) {
-        world_ingest(world, (int64_t)(1 + random_below(&world->random, 3)),
-                     (enum priority)random_below(&world->random, PRIORITIES),
-                     (uint32_t)(1 + random_below(&world->random, 7)));
-    } else if (dice < 975) {
-        struct mono next = world_next(world);
-        if (next.ns != MONO_NEVER.ns) {
-            world_run_until(world, mono_max(next, world->now).ns);
-        }
-    } else if (dice < 985) {
-        world_build(world);
-    } else if (dice < 995) {
-        world_failing_turn(world);
-    } else {
-        world_crash(world);
-    }
-}
-
-Test(engine, random_traffic_crashes_and_failures)
-{
-    static const struct {
-        int steps;
-        uint64_t ingest_share; // of 1000
-    } phases[] = {{6000, 800}, {6000, 100}, {4000, 300}, {4000, 50}};
-    struct world *world = world_new(100000);
-    struct queue_settings settings[] = {world_settings(50, NS_PER_S, 1, 2),
-                                        world_settings(300, NS_PER_S, 4, 8), world_settings(0, 0, 1, 3)};
-    static const char *const names[] = {"default", "fast", "any"};
-    for (size_t i = 0; i < COUNT(settings); i++) {
-        settings[i].linger_ns = rate_default_linger(settings[i].rate);
-        settings[i].max_attempts = 1000;
-        settings[i].min_backoff_ns = 100 * NS_PER_MS;
-        settings[i].max_backoff_ns = 3 * NS_PER_S;
-        world_add_queue(world, names[i], &settings[i]);
-    }
-    world->script = random_outcomes;
-    world->random = random_from(61);
-    world_build(world);
-    world_turn(world);
-    for (size_t p = 0; p < COUNT(phases); p++) {
-        for (int step = 0; step < phases[p].steps; step++) {
-            random_step(world, phases[p].ingest_share);
-        }
-    }
-    world_run_until(world, INT64_MAX);
-    for (size_t i = 0; i < world->store.batch_count; i++) {
-        ENSURE(world->store.batches[i].state == BATCH_COMPLETED, "seed %llu: batch %zu is in state %d",
-               (unsigned long long)world->random.seed, i, world->store.batches[i].state);
-    }
-    cr_assert_eq(world->running_count, 0);
-    cr_assert_gt(world->store.ingestion_count, 4000);
-    uint64_t completed = 0;
-    for (size_t i = 0; i < COUNT(settings); i++) {
-        check_rate(world, &world->store.queues[i]);
-        completed += world->store.queues[i].figures.completed;
-    }
-    cr_assert_eq(completed, world->store.batch_count, "each was completed once");
-    world_free(world);
 }

@@ -152,6 +152,24 @@ Test(order, as_many_as_asked_for_means_there_may_be_more)
     window_fini(&window);
 }
 
+Test(order, the_horizon_belongs_to_the_window)
+{
+    struct window window;
+    const struct run run = {5, 0, 3};
+    window_init(&window);
+    cr_assert_eq(window_give(&window, &run, 1, 1), ERR_OK);
+    for (int i = 0; i < 3; i++) {
+        window_take_first(&window);
+    }
+    cr_assert_eq(window_insert(&window, 5, 3), ERR_OK);
+    cr_assert_eq(window.len, 0, "beyond it");
+    cr_assert_eq(window_insert(&window, 5, 2), ERR_OK);
+    cr_assert_eq(window.len, 1, "on it");
+    cr_assert_eq(window_insert(&window, 4, 9), ERR_OK);
+    cr_assert_eq(window.len, 2, "before it");
+    window_fini(&window);
+}
+
 Test(order, what_passes_the_limit_is_left_to_the_store)
 {
     static struct waiting w;
