@@ -7,7 +7,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-// The queue: 1/5s, one at a time, a linger of 100 ms.
+// The queue as it is by default: 1/5s, one at a time, a linger of 100 ms.
 static struct world *slow_world(void)
 {
     struct world *world = world_new(1000000);
