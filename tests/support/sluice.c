@@ -104,7 +104,7 @@ void sluice_set_flags(struct sluice *sluice, enum part part, const char *const *
     sluice->flags[part][count] = NULL;
 }
 
-static struct process start(struct sluice *sluice, enum part part, const char *flag, const char *value)
+static struct process start(struct sluice *sluice, enum part part)
 {
     const char *const *where = part == SCHEDULER ? LIST("--data", sluice->data, "--ipc", sluice->ipc)
                                                  : LIST("--listen", sluice->url, "--scheduler", sluice->ipc);
@@ -114,10 +114,6 @@ static struct process start(struct sluice *sluice, enum part part, const char *f
         arguments[count++] = where[i];
     for (size_t i = 0; sluice->flags[part][i]; i++)
         arguments[count++] = sluice->flags[part][i];
-    if (flag)
-        arguments[count++] = flag;
-    if (value)
-        arguments[count++] = value;
     arguments[count] = NULL;
     return process_start(&(struct process_plan){.program = programs[part],
                                                 .arguments = arguments,
@@ -129,20 +125,35 @@ static struct process start(struct sluice *sluice, enum part part, const char *f
 void sluice_launch(struct sluice *sluice, enum part part)
 {
     for (int try = 0; try < PORT_TRIES; try++) {
-        sluice->part[part] = start(sluice, part, NULL, NULL);
-        if (process_ready(&sluice->part[part]))
+        sluice->part[part] = start(sluice, part);
+        if (process_ready(&sluice->part[part])) {
+            sluice->has_port |= part == GATEWAY;
             return;
+        }
         int code = process_wait(&sluice->part[part]);
-        cr_assert(part == GATEWAY && code == EXIT_CODE_UNAVAILABLE, "%s ended with %d", programs[part], code);
+        cr_assert(part == GATEWAY && code == EXIT_CODE_UNAVAILABLE && !sluice->has_port, "%s ended with %d",
+                  programs[part], code);
         format(sluice->url, "http://127.0.0.1:%u", (unsigned)free_port()); // somebody was faster
     }
     cr_assert_fail("no free port");
 }
 
-int sluice_try(struct sluice *sluice, enum part part, const char *flag, const char *value)
+int sluice_run(const struct sluice *sluice, enum part part, const char *const *arguments,
+               const char *const *environment, char **output, char **errors)
 {
-    struct process process = start(sluice, part, flag, value);
-    return process_wait(&process);
+    char *output_path = sluice_path(sluice, "run.out"), *errors_path = sluice_path(sluice, "run.err");
+    (void)unlink(errors_path); // a log is appended to
+    int code = process_run(&(struct process_plan){.program = programs[part],
+                                                  .arguments = arguments,
+                                                  .environment = environment,
+                                                  .directory = sluice->dir,
+                                                  .output = output_path,
+                                                  .log = errors_path});
+    *output = file_text(output_path);
+    *errors = file_text(errors_path);
+    free(output_path);
+    free(errors_path);
+    return code;
 }
 
 void sluice_kill(struct sluice *sluice, enum part part)

@@ -33,6 +33,7 @@ struct sluice {
     char log[PARTS][SLUICE_TEXT];
     const char *flags[PARTS][SLUICE_FLAGS_MAX]; // besides those that say where
     struct process part[PARTS];
+    bool has_port; // the gateway has had it once
     struct sluice *next;
 };
 
@@ -45,8 +46,10 @@ void sluice_cleanup(void);
 
 // Starts one part and waits until it is ready.
 void sluice_launch(struct sluice *sluice, enum part part);
-// Starts it with one more flag, waits for its end and gives its exit code.
-int sluice_try(struct sluice *sluice, enum part part, const char *flag, const char *value);
+// Runs one with just these arguments and variables until it ends, in the sluice's directory, and gives its
+// exit code; what it wrote to its standard output and error is the caller's to free.
+int sluice_run(const struct sluice *sluice, enum part part, const char *const *arguments,
+               const char *const *environment, char **output, char **errors);
 // SIGKILL, and SIGTERM with an exit code; both wait until it has ended.
 void sluice_kill(struct sluice *sluice, enum part part);
 int sluice_stop(struct sluice *sluice, enum part part);
