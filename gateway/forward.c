@@ -13,6 +13,7 @@
 #include <nng/protocol/reqrep0/req.h>
 
 #define SLOTS 4              // messages under way at a time
+#define WORTH_SENDING 16u    // calls that make a message although another is under way
 #define CALLS_MAX 65536u     // calls held at a time
 #define GROUP_MAX (1u << 20) // bytes in a message of several lines
 #define RECONNECT_MIN_MS 100
@@ -46,7 +47,9 @@ struct forward {
     nng_socket socket;
     int pipe; // the connection to the scheduler; 0 without one
     struct slot slots[SLOTS];
+    unsigned under_way; // slots that are not free
     struct call_list waiting;
+    size_t waiting_count;
     struct heap deadlines; // of all calls held that are not overdue yet
     nng_aio *timer;
     struct mono timer_at; // MONO_NEVER when it is not set
@@ -58,6 +61,26 @@ static struct call *call_of(struct heap_node *node)
 }
 
 // --- Messages out (all with the lock held) ---
+
+static void waiting_add_first(struct forward *f, struct call *call)
+{
+    call->state = CALL_WAITING;
+    TAILQ_INSERT_HEAD(&f->waiting, call, link);
+    f->waiting_count++;
+}
+
+static void waiting_add_last(struct forward *f, struct call *call)
+{
+    call->state = CALL_WAITING;
+    TAILQ_INSERT_TAIL(&f->waiting, call, link);
+    f->waiting_count++;
+}
+
+static void waiting_remove(struct forward *f, struct call *call)
+{
+    TAILQ_REMOVE(&f->waiting, call, link);
+    f->waiting_count--;
+}
 
 // How many of those waiting go into the next message, and their bytes.
 static size_t group_size(const struct forward *f, size_t *bytes)
@@ -94,7 +117,7 @@ static bool slot_send(struct forward *f, struct slot *slot)
     char *to = nng_msg_body(msg);
     for (size_t i = 0; i < count; i++) {
         struct call *call = TAILQ_FIRST(&f->waiting);
-        TAILQ_REMOVE(&f->waiting, call, link);
+        waiting_remove(f, call);
         memcpy(to, call->line, call->len);
         to += call->len;
         flight->calls[i] = call;
@@ -104,17 +127,24 @@ static bool slot_send(struct forward *f, struct slot *slot)
     }
     slot->flight = flight;
     slot->state = SLOT_SENDING;
+    f->under_way++;
     nng_aio_set_msg(slot->aio, msg);
     nng_ctx_send(slot->context, slot->aio);
     return true;
 }
 
-// Without a connection all wait in the list: what is not sent can be given up without a doubt.
+// Without a connection all wait in the list: what is not sent can be given up without a doubt. With one, the
+// rule is Nagle's (RFC 896): the first goes at once, and while it is under way the others gather, until it is
+// answered or there are enough of them. So an idle gateway adds no delay, and a busy scheduler gets full
+// groups to commit.
 static void pump(struct forward *f)
 {
-    for (size_t i = 0; i < SLOTS && f->pipe != 0 && !TAILQ_EMPTY(&f->waiting); i++)
+    for (size_t i = 0; i < SLOTS && f->pipe != 0; i++) {
+        if (f->waiting_count == 0 || (f->under_way > 0 && f->waiting_count < WORTH_SENDING))
+            return;
         if (f->slots[i].state == SLOT_FREE && !slot_send(f, &f->slots[i]))
             return;
+    }
 }
 
 // Takes the message out of its slot; the caller frees the flight.
@@ -124,6 +154,7 @@ static struct flight *slot_release(struct slot *slot)
     flight->slot = NULL;
     slot->flight = NULL;
     slot->state = SLOT_FREE;
+    slot->forward->under_way--;
     return flight;
 }
 
@@ -138,8 +169,7 @@ static void flight_requeue(struct forward *f, struct flight *flight, struct call
         if (call->overdue) {
             TAILQ_INSERT_TAIL(given_up, call, link);
         } else {
-            call->state = CALL_WAITING;
-            TAILQ_INSERT_HEAD(&f->waiting, call, link);
+            waiting_add_first(f, call);
         }
     }
     free(flight);
@@ -166,7 +196,7 @@ static void call_expire(struct forward *f, struct call *call, struct call_list *
     struct flight *flight = call->flight;
     switch (call->state) {
     case CALL_WAITING:
-        TAILQ_REMOVE(&f->waiting, call, link);
+        waiting_remove(f, call);
         TAILQ_INSERT_TAIL(given_up, call, link);
         break;
     case CALL_SENDING:
@@ -237,11 +267,10 @@ static enum err call_enter(struct forward *f, struct call *call, int64_t due, st
     enum err err = heap_insert(&f->deadlines, &call->due, due);
     if (err)
         return err;
-    call->state = CALL_WAITING;
     if (call->alone)
-        TAILQ_INSERT_HEAD(&f->waiting, call, link);
+        waiting_add_first(f, call);
     else
-        TAILQ_INSERT_TAIL(&f->waiting, call, link);
+        waiting_add_last(f, call);
     pump(f);
     timer_set(f, now);
     return ERR_OK;
