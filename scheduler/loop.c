@@ -1,7 +1,6 @@
 #include "scheduler/loop.h"
 
 #include "common/conf.h"
-#include "common/container.h"
 #include "common/log.h"
 #include "common/proc.h"
 
@@ -15,25 +14,27 @@
 
 #define DRAIN_NS (10 * NS_PER_S) // deliveries in flight get this long at the end
 
+static void append(struct inbox_item ***end, struct inbox_item *item)
+{
+    item->next = NULL;
+    **end = item;
+    *end = &item->next;
+}
+
 void loop_take(struct loop *loop)
 {
     for (struct inbox_item *item = inbox_take(loop->inbox), *next; item != NULL; item = next) {
         next = item->next;
-        item->next = NULL;
         switch (item->kind) {
         case INBOX_MESSAGE:
-            *loop->messages_end = item;
-            loop->messages_end = &item->next;
+            append(&loop->messages_end, item);
             break;
         case INBOX_DONE:
-            *loop->done_end = item;
-            loop->done_end = &item->next;
+            append(&loop->done_end, item);
             break;
-        case INBOX_LATE: {
-            struct delivery *delivery = container_of(item, struct delivery, late);
-            engine_started(loop->engine, delivery->flight, delivery->started);
+        case INBOX_LATE:
+            append(&loop->late_end, item);
             break;
-        }
         }
     }
 }
@@ -242,6 +243,7 @@ int loop_run(struct loop *loop)
     struct wait wait = {-1, -1};
     struct fault fault;
     loop->messages_end = &loop->messages;
+    loop->late_end = &loop->late;
     loop->done_end = &loop->done;
     loop->blocked_until = (struct mono){INT64_MIN};
     loop->started = mono_now();

@@ -30,6 +30,8 @@ struct loop {
 
     struct inbox_item *messages; // taken from the inbox, not yet answered
     struct inbox_item **messages_end;
+    struct inbox_item *late; // deliveries that started late, not yet on disk
+    struct inbox_item **late_end;
     struct inbox_item *done; // deliveries that ended, not yet settled on disk
     struct inbox_item **done_end;
     struct delivery *live; // all deliveries that were started and are not yet settled
@@ -50,7 +52,7 @@ int loop_run(struct loop *loop);
 // ---- between loop.c, turn.c, recover.c and answer.c
 // ------------------------------------------------------------------
 
-// Takes the inbox apart into messages and done. Late starts are applied on the spot.
+// Takes the inbox apart into messages, late starts and ends.
 void loop_take(struct loop *loop);
 struct target *loop_target(const struct loop *loop, int64_t queue);
 

@@ -25,6 +25,7 @@ struct turn {
     struct insert *inserts; // one for each admitted request, in the order of the requests
     struct admission *admissions;
     size_t insert_count;
+    bool more_due;              // nothing may go before what has not been taken up yet
     struct inbox_item *settled; // the deliveries whose ends this turn commits
     struct delivery *dispatched[TURN_DISPATCHES];
     size_t dispatch_count;
@@ -67,6 +68,16 @@ static void live_remove(struct loop *loop, struct delivery *delivery)
     loop->live_count--;
 }
 
+// A late start moves what is to come. It stays in the list until that is on disk: an engine built anew knows
+// nothing of it.
+static void apply_late(struct loop *loop)
+{
+    for (struct inbox_item *item = loop->late; item != NULL; item = item->next) {
+        struct delivery *d = container_of(item, struct delivery, late);
+        engine_started(loop->engine, d->flight, d->started);
+    }
+}
+
 static enum err settle(struct loop *loop, struct turn *t)
 {
     size_t count = 0;
@@ -97,6 +108,8 @@ static enum err settle(struct loop *loop, struct turn *t)
 
 static void forget_settled(struct loop *loop, struct turn *t)
 {
+    loop->late = NULL;
+    loop->late_end = &loop->late;
     for (struct inbox_item *item = t->settled, *next; item != NULL; item = next) {
         next = item->next;
         live_remove(loop, delivery_of(item));
@@ -219,6 +232,7 @@ static enum err take_up_due(struct loop *loop, struct turn *t)
     if (err != ERR_OK && err != ERR_NOT_FOUND) {
         return err;
     }
+    t->more_due = n == TURN_DUE;
     return n > 0 ? store_promote(loop->store, keys, n) : ERR_OK;
 }
 
@@ -274,7 +288,7 @@ static enum err store_dispatched(struct loop *loop, struct turn *t)
 static enum err dispatch(struct loop *loop, struct turn *t)
 {
     enum err err = look_ahead(loop);
-    while (err == ERR_OK && t->dispatch_count < TURN_DISPATCHES && !loop->ending) {
+    while (err == ERR_OK && t->dispatch_count < TURN_DISPATCHES && !loop->ending && !t->more_due) {
         struct batch_key key;
         struct flight *flight;
         err = engine_next(loop->engine, t->now, &key, &flight);
@@ -312,6 +326,7 @@ static enum err transact(struct loop *loop, struct turn *t)
 {
     enum err err = store_begin(loop->store);
     if (err == ERR_OK) {
+        apply_late(loop);
         err = settle(loop, t);
     }
     if (err == ERR_OK) {
