@@ -117,6 +117,7 @@ static struct process start(struct sluice *sluice, enum part part)
     arguments[count] = NULL;
     return process_start(&(struct process_plan){.program = programs[part],
                                                 .arguments = arguments,
+                                                .environment = sluice->environment[part],
                                                 .directory = sluice->dir,
                                                 .log = sluice->log[part],
                                                 .ready_fd = true});

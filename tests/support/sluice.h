@@ -32,6 +32,7 @@ struct sluice {
     char url[SLUICE_TEXT];    // "http://127.0.0.1:PORT"
     char log[PARTS][SLUICE_TEXT];
     const char *flags[PARTS][SLUICE_FLAGS_MAX]; // besides those that say where
+    const char *const *environment[PARTS];      // to be set before a launch; NULL: none
     struct process part[PARTS];
     bool has_port; // the gateway has had it once
     struct sluice *next;
