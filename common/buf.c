@@ -30,18 +30,21 @@ void buf_cut(struct buf *b, size_t len)
 {
     assert(len <= b->len);
     b->len = len;
-    if (b->data)
+    if (b->data) {
         b->data[len] = '\0';
+    }
 }
 
 static bool grow(struct buf *b, size_t need)
 {
     size_t cap = b->cap < FIRST_CAP ? FIRST_CAP : b->cap;
-    while (cap < need)
+    while (cap < need) {
         cap = cap > SIZE_MAX / 2 ? need : cap * 2;
+    }
     char *data = realloc(b->data, cap);
-    if (!data)
+    if (!data) {
         return false;
+    }
     b->data = data;
     b->data[b->len] = '\0';
     b->cap = cap;
@@ -50,8 +53,9 @@ static bool grow(struct buf *b, size_t need)
 
 char *buf_room(struct buf *b, size_t n)
 {
-    if (b->failed)
+    if (b->failed) {
         return NULL;
+    }
     bool overflows = n > SIZE_MAX - b->len - 1; // 1 for the NUL
     if (overflows || (b->cap - b->len <= n && !grow(b, b->len + n + 1))) {
         b->failed = true;
@@ -68,11 +72,13 @@ void buf_grew(struct buf *b, size_t n)
 
 void buf_put(struct buf *b, const void *data, size_t len)
 {
-    if (len == 0)
+    if (len == 0) {
         return;
+    }
     char *room = buf_room(b, len);
-    if (!room)
+    if (!room) {
         return;
+    }
     memcpy(room, data, len);
     buf_grew(b, len);
 }
@@ -100,8 +106,9 @@ void buf_u64(struct buf *b, uint64_t value)
 
 void buf_i64(struct buf *b, int64_t value)
 {
-    if (value < 0)
+    if (value < 0) {
         buf_char(b, '-');
+    }
     buf_u64(b, value < 0 ? 0 - (uint64_t)value : (uint64_t)value);
 }
 
@@ -113,10 +120,11 @@ void buf_printf(struct buf *b, const char *format, ...)
     va_copy(again, args);
     int len = vsnprintf(NULL, 0, format, args);
     char *room = len < 0 ? NULL : buf_room(b, (size_t)len);
-    if (room && vsnprintf(room, (size_t)len + 1, format, again) == len)
+    if (room && vsnprintf(room, (size_t)len + 1, format, again) == len) {
         buf_grew(b, (size_t)len);
-    else
+    } else {
         b->failed = true;
+    }
     va_end(again);
     va_end(args);
 }
@@ -142,8 +150,9 @@ void buf_json(struct buf *b, const char *text, size_t len)
     size_t start = 0; // of the run that needs no escape
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)text[i];
-        if (c >= 0x20 && c != '"' && c != '\\')
+        if (c >= 0x20 && c != '"' && c != '\\') {
             continue;
+        }
         buf_put(b, text + start, i - start);
         put_escape(b, c);
         start = i + 1;
@@ -161,10 +170,12 @@ char *buf_take(struct buf *b, size_t *len)
 {
     // The room makes sure that a buffer nothing was written to gives an empty text, not NULL.
     char *data = buf_room(b, 0) ? b->data : NULL;
-    if (!data)
+    if (!data) {
         free(b->data);
-    if (len)
+    }
+    if (len) {
         *len = data ? b->len : 0;
+    }
     buf_init(b);
     return data;
 }

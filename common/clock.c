@@ -27,22 +27,27 @@ struct wall wall_now(void)
 struct mono mono_add(struct mono t, int64_t ns)
 {
     int64_t sum;
-    if (t.ns == MONO_NEVER.ns)
+    if (t.ns == MONO_NEVER.ns) {
         return t;
-    if (__builtin_add_overflow(t.ns, ns, &sum))
+    }
+    if (__builtin_add_overflow(t.ns, ns, &sum)) {
         return (struct mono){ns > 0 ? INT64_MAX : INT64_MIN};
+    }
     return (struct mono){sum};
 }
 
 int64_t mono_diff(struct mono a, struct mono b)
 {
     int64_t ns;
-    if (a.ns == MONO_NEVER.ns)
+    if (a.ns == MONO_NEVER.ns) {
         return INT64_MAX;
-    if (b.ns == MONO_NEVER.ns)
+    }
+    if (b.ns == MONO_NEVER.ns) {
         return INT64_MIN;
-    if (__builtin_sub_overflow(a.ns, b.ns, &ns))
+    }
+    if (__builtin_sub_overflow(a.ns, b.ns, &ns)) {
         return a.ns > b.ns ? INT64_MAX : INT64_MIN;
+    }
     return ns;
 }
 
@@ -85,8 +90,9 @@ void wall_format(struct wall t, char text[static WALL_TEXT_SIZE])
 enum err clock_boot_id(struct id *boot)
 {
     int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
+    if (fd < 0) {
         return ERR_INTERNAL;
+    }
     char text[ID_TEXT_SIZE];
     ssize_t len = read(fd, text, sizeof(text)); // procfs gives such a short text in one piece
     close(fd);

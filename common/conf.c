@@ -31,8 +31,9 @@ __attribute__((format(printf, 2, 3))) static enum conf_result refuse(const struc
     int written = vsnprintf(line, sizeof(line), format, args);
     va_end(args);
     size_t len = written < 0 ? 0 : (size_t)written;
-    if (len >= sizeof(line))
+    if (len >= sizeof(line)) {
         len = utf8_cut(line, sizeof(line) - 1);
+    }
     utf8_scrub(line, len);
     fprintf(stderr, "%s: %.*s\n", l->program, (int)len, line);
     return CONF_EXIT;
@@ -46,8 +47,9 @@ static void env_name(const char *name, char text[static ENV_NAME_SIZE])
     assert(sizeof(prefix) + len <= ENV_NAME_SIZE);
     memcpy(text, prefix, sizeof(prefix));
     char *at = text + sizeof(prefix) - 1;
-    for (size_t i = 0; i <= len; i++)
+    for (size_t i = 0; i <= len; i++) {
         at[i] = name[i] == '-' ? '_' : (char)toupper((unsigned char)name[i]);
+    }
 }
 
 static const char *env_value(const char *name)
@@ -82,12 +84,13 @@ static void print_help(const struct loader *l)
 // Prints what is asked for; false when arg is neither --help nor --version.
 static bool answer(const struct loader *l, const char *arg)
 {
-    if (strcmp(arg, "--help") == 0)
+    if (strcmp(arg, "--help") == 0) {
         print_help(l);
-    else if (strcmp(arg, "--version") == 0)
+    } else if (strcmp(arg, "--version") == 0) {
         printf("%s %s\n", l->program, SLUICE_VERSION);
-    else
+    } else {
         return false;
+    }
     return true;
 }
 
@@ -95,8 +98,10 @@ static bool answer(const struct loader *l, const char *arg)
 static size_t find(const struct loader *l, const char *name, size_t len)
 {
     size_t i = 0;
-    while (i < l->count && !(strlen(l->options[i].name) == len && memcmp(l->options[i].name, name, len) == 0))
+    while (i < l->count &&
+           !(strlen(l->options[i].name) == len && memcmp(l->options[i].name, name, len) == 0)) {
         i++;
+    }
     return i;
 }
 
@@ -110,14 +115,16 @@ static enum conf_result read_flags(const struct loader *l, int argc, char **argv
         }
         size_t len = strcspn(arg, "=");
         size_t at = len > 2 && strncmp(arg, "--", 2) == 0 ? find(l, arg + 2, len - 2) : l->count;
-        if (at == l->count)
+        if (at == l->count) {
             return refuse(l, "\"%.*s\" is not an option; see --help", (int)len, arg);
-        if (arg[len] == '=')
+        }
+        if (arg[len] == '=') {
             l->flags[at] = arg + len + 1;
-        else if (i + 1 < argc && strncmp(argv[i + 1], "--", 2) != 0)
+        } else if (i + 1 < argc && strncmp(argv[i + 1], "--", 2) != 0) {
             l->flags[at] = argv[++i];
-        else
+        } else {
             return refuse(l, "%s: a value is missing: %s", arg, l->options[at].allowed);
+        }
     }
     return CONF_GO;
 }
@@ -133,8 +140,9 @@ static enum conf_result apply(const struct loader *l, size_t at, void *settings)
         assert(sound);
         return CONF_GO;
     }
-    if (o->parse(value, into))
+    if (o->parse(value, into)) {
         return CONF_GO;
+    }
     char variable[ENV_NAME_SIZE];
     env_name(o->name, variable);
     return refuse(l, "--%s%s%s: \"%.200s\" is not allowed: %s", o->name, flag ? "" : " from ",
@@ -152,10 +160,12 @@ enum conf_result conf_load(const char *program, const char *summary, const struc
     }
     *exit_code = EXIT_CODE_USAGE;
     enum conf_result result = read_flags(&l, argc, argv, exit_code);
-    for (size_t i = 0; i < count && result == CONF_GO; i++)
+    for (size_t i = 0; i < count && result == CONF_GO; i++) {
         result = apply(&l, i, settings);
-    if (result == CONF_GO)
+    }
+    if (result == CONF_GO) {
         *exit_code = EXIT_CODE_OK;
+    }
     free(l.flags);
     return result;
 }

@@ -45,24 +45,27 @@ const char *err_title(enum err err)
 enum err err_from_code(const char *code, size_t len)
 {
     for (size_t i = 0; i < ERR_COUNT; i++) {
-        if (strlen(entries[i].code) == len && memcmp(entries[i].code, code, len) == 0)
+        if (strlen(entries[i].code) == len && memcmp(entries[i].code, code, len) == 0) {
             return (enum err)i;
+        }
     }
     return ERR_INTERNAL;
 }
 
 enum err fault_set(struct fault *fault, enum err err, const char *format, ...)
 {
-    if (!fault)
+    if (!fault) {
         return err;
+    }
     fault->err = err;
     va_list args;
     va_start(args, format);
     int written = vsnprintf(fault->detail, sizeof(fault->detail), format, args);
     va_end(args);
     size_t len = written < 0 ? 0 : (size_t)written;
-    if (len >= sizeof(fault->detail))
+    if (len >= sizeof(fault->detail)) {
         len = utf8_cut(fault->detail, sizeof(fault->detail) - 1);
+    }
     utf8_scrub(fault->detail, len);
     fault->detail[len] = '\0';
     return err;

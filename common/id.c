@@ -7,12 +7,15 @@
 
 static int hex_value(char c)
 {
-    if (c >= '0' && c <= '9')
+    if (c >= '0' && c <= '9') {
         return c - '0';
-    if (c >= 'a' && c <= 'f')
+    }
+    if (c >= 'a' && c <= 'f') {
         return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
+    }
+    if (c >= 'A' && c <= 'F') {
         return c - 'A' + 10;
+    }
     return -1;
 }
 
@@ -24,16 +27,19 @@ static bool dash_before(size_t byte)
 
 bool id_parse(const char *text, size_t len, struct id *id)
 {
-    if (len != ID_TEXT_SIZE - 1)
+    if (len != ID_TEXT_SIZE - 1) {
         return false;
+    }
     struct id parsed;
     for (size_t i = 0; i < sizeof(parsed.bytes); i++) {
-        if (dash_before(i) && *text++ != '-')
+        if (dash_before(i) && *text++ != '-') {
             return false;
+        }
         int high = hex_value(*text++);
         int low = hex_value(*text++);
-        if (high < 0 || low < 0)
+        if (high < 0 || low < 0) {
             return false;
+        }
         parsed.bytes[i] = (uint8_t)(high << 4 | low);
     }
     *id = parsed;
@@ -45,8 +51,9 @@ void id_format(const struct id *id, char text[static ID_TEXT_SIZE])
     static const char hex[] = "0123456789abcdef";
     char *at = text;
     for (size_t i = 0; i < sizeof(id->bytes); i++) {
-        if (dash_before(i))
+        if (dash_before(i)) {
             *at++ = '-';
+        }
         *at++ = hex[id->bytes[i] >> 4];
         *at++ = hex[id->bytes[i] & 15];
     }
@@ -116,13 +123,15 @@ enum err id_mint(struct id_minter *minter, int64_t now_ms, struct id *id)
         uint8_t unused[2];
         uint32_t seed;
     } random;
-    if (!random_bytes(&random, sizeof(random)))
+    if (!random_bytes(&random, sizeof(random))) {
         return ERR_INTERNAL;
+    }
     int64_t ms;
     uint32_t counter;
     next_count(minter, now_ms < 0 ? 0 : now_ms, random.seed, &ms, &counter);
-    for (int i = 0; i < 6; i++)
+    for (int i = 0; i < 6; i++) {
         id->bytes[i] = (uint8_t)(ms >> (40 - 8 * i));
+    }
     id->bytes[6] = (uint8_t)(0x70 | counter >> 22); // version 7
     id->bytes[7] = (uint8_t)(counter >> 14);
     id->bytes[8] = (uint8_t)(0x80 | (counter >> 8 & 0x3f)); // variant 10

@@ -39,16 +39,18 @@ static int peek(const struct scan *s)
 
 static void skip_space(struct scan *s)
 {
-    while (s->at < s->end && (*s->at == ' ' || *s->at == '\n' || *s->at == '\r' || *s->at == '\t'))
+    while (s->at < s->end && (*s->at == ' ' || *s->at == '\n' || *s->at == '\r' || *s->at == '\t')) {
         s->at++;
+    }
 }
 
 // Takes c, with the white space in front of it, if it comes next.
 static bool accept(struct scan *s, char c)
 {
     skip_space(s);
-    if (s->at == s->end || *s->at != c)
+    if (s->at == s->end || *s->at != c) {
         return false;
+    }
     s->at++;
     return true;
 }
@@ -56,8 +58,9 @@ static bool accept(struct scan *s, char c)
 static bool skip_digits(struct scan *s)
 {
     const char *start = s->at;
-    while (s->at < s->end && *s->at >= '0' && *s->at <= '9')
+    while (s->at < s->end && *s->at >= '0' && *s->at <= '9') {
         s->at++;
+    }
     return s->at > start;
 }
 
@@ -65,39 +68,46 @@ static enum err scan_number(struct scan *s)
 {
     const char *start = s->at;
     bool integer = true;
-    if (peek(s) == '-')
+    if (peek(s) == '-') {
         s->at++;
-    if (peek(s) == '0') // nothing but a fraction or an exponent may follow
+    }
+    if (peek(s) == '0') { // nothing but a fraction or an exponent may follow
         s->at++;
-    else if (!skip_digits(s))
+    } else if (!skip_digits(s)) {
         return expected(s, "a digit");
+    }
     if (peek(s) == '.') {
         integer = false;
         s->at++;
-        if (!skip_digits(s))
+        if (!skip_digits(s)) {
             return expected(s, "a digit");
+        }
     }
     if (peek(s) == 'e' || peek(s) == 'E') {
         integer = false;
         s->at++;
-        if (peek(s) == '+' || peek(s) == '-')
+        if (peek(s) == '+' || peek(s) == '-') {
             s->at++;
-        if (!skip_digits(s))
+        }
+        if (!skip_digits(s)) {
             return expected(s, "a digit");
+        }
     }
     if (s->at - start > NUMBER_MAX) {
         s->at = start;
         return malformed(s, "a number of more than 63 characters");
     }
-    if (!integer && s->non_integer_at == SIZE_MAX)
+    if (!integer && s->non_integer_at == SIZE_MAX) {
         s->non_integer_at = (size_t)(start - s->text);
+    }
     return ERR_OK;
 }
 
 static int hex_digit(char c)
 {
-    if (c >= '0' && c <= '9')
+    if (c >= '0' && c <= '9') {
         return c - '0';
+    }
     c |= 0x20;
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
@@ -105,13 +115,15 @@ static int hex_digit(char c)
 // Takes "\uXXXX" and gives the number, or takes nothing and gives -1.
 static int take_unicode_escape(struct scan *s)
 {
-    if (s->end - s->at < 6 || s->at[0] != '\\' || s->at[1] != 'u')
+    if (s->end - s->at < 6 || s->at[0] != '\\' || s->at[1] != 'u') {
         return -1;
+    }
     int value = 0;
     for (int i = 2; i < 6; i++) {
         int digit = hex_digit(s->at[i]);
-        if (digit < 0)
+        if (digit < 0) {
             return -1;
+        }
         value = value << 4 | digit;
     }
     s->at += 6;
@@ -137,14 +149,17 @@ static enum err scan_escape(struct scan *s)
     }
     int code = take_unicode_escape(s);
     const char *wrong = NULL;
-    if (code < 0)
+    if (code < 0) {
         wrong = "no valid escape";
-    else if (code == 0)
+    } else if (code == 0) {
         wrong = "\\u0000 is not allowed";
-    else if (is_low_surrogate(code) || (is_high_surrogate(code) && !is_low_surrogate(take_unicode_escape(s))))
+    } else if (is_low_surrogate(code) ||
+               (is_high_surrogate(code) && !is_low_surrogate(take_unicode_escape(s)))) {
         wrong = "a surrogate without its other half";
-    if (!wrong)
+    }
+    if (!wrong) {
         return ERR_OK;
+    }
     s->at = start;
     return malformed(s, wrong);
 }
@@ -159,24 +174,30 @@ static enum err scan_string(struct scan *s)
 {
     s->at++; // the opening quote
     for (;;) {
-        while (s->at < s->end && is_plain((unsigned char)*s->at))
+        while (s->at < s->end && is_plain((unsigned char)*s->at)) {
             s->at++;
+        }
         int c = peek(s);
-        if (c == -1)
+        if (c == -1) {
             return expected(s, "'\"'");
-        if (c == '"')
+        }
+        if (c == '"') {
             break;
-        if (c < 0x20)
+        }
+        if (c < 0x20) {
             return malformed(s, "a control character in a string must be escaped");
+        }
         if (c == '\\') {
             enum err err = scan_escape(s);
-            if (err)
+            if (err) {
                 return err;
+            }
             continue;
         }
         size_t n = utf8_length(s->at, (size_t)(s->end - s->at));
-        if (n == 0)
+        if (n == 0) {
             return malformed(s, "no valid UTF-8");
+        }
         s->at += n;
     }
     s->at++; // the closing one
@@ -186,8 +207,9 @@ static enum err scan_string(struct scan *s)
 static enum err scan_word(struct scan *s, const char *word)
 {
     size_t len = strlen(word);
-    if ((size_t)(s->end - s->at) < len || memcmp(s->at, word, len) != 0)
+    if ((size_t)(s->end - s->at) < len || memcmp(s->at, word, len) != 0) {
         return expected(s, "a value");
+    }
     s->at += len;
     return ERR_OK;
 }
@@ -195,11 +217,13 @@ static enum err scan_word(struct scan *s, const char *word)
 static enum err scan_name(struct scan *s)
 {
     skip_space(s);
-    if (peek(s) != '"')
+    if (peek(s) != '"') {
         return expected(s, "a member name in double quotes");
+    }
     enum err err = scan_string(s);
-    if (err)
+    if (err) {
         return err;
+    }
     return accept(s, ':') ? ERR_OK : expected(s, "':'");
 }
 
@@ -208,25 +232,30 @@ static enum err scan_value(struct scan *s);
 // An array or an object, by its closing bracket.
 static enum err scan_container(struct scan *s, char close)
 {
-    if (s->depth == s->max_depth)
+    if (s->depth == s->max_depth) {
         return fault_set(s->fault, ERR_MALFORMED_JSON, "byte %zu: nested more than %d deep",
                          (size_t)(s->at - s->text), s->max_depth);
+    }
     s->depth++;
     s->at++; // the opening bracket
     bool more = !accept(s, close);
     while (more) {
-        if (s->elements == s->max_elements)
+        if (s->elements == s->max_elements) {
             return fault_set(s->fault, ERR_TOO_MANY_IDS, "byte %zu: more than %zu elements",
                              (size_t)(s->at - s->text), s->max_elements);
+        }
         s->elements++;
         enum err err = close == '}' ? scan_name(s) : ERR_OK;
-        if (!err)
+        if (!err) {
             err = scan_value(s);
-        if (err)
+        }
+        if (err) {
             return err;
+        }
         more = accept(s, ',');
-        if (!more && !accept(s, close))
+        if (!more && !accept(s, close)) {
             return expected(s, close == '}' ? "',' or '}'" : "',' or ']'");
+        }
     }
     s->depth--;
     return ERR_OK;
@@ -236,8 +265,9 @@ static enum err scan_value(struct scan *s)
 {
     skip_space(s);
     int c = peek(s);
-    if (c == '-' || (c >= '0' && c <= '9'))
+    if (c == '-' || (c >= '0' && c <= '9')) {
         return scan_number(s);
+    }
     switch (c) {
     case '{':
         return scan_container(s, '}');
@@ -270,23 +300,27 @@ enum err json_parse(const char *text, size_t len, const struct json_limits *limi
     };
     *json = (struct json){.root = NULL, .non_integer_at = SIZE_MAX};
     enum err err = scan_value(&s);
-    if (err)
+    if (err) {
         return err;
+    }
     skip_space(&s);
-    if (s.at != s.end)
+    if (s.at != s.end) {
         return malformed(&s, "nothing but white space may follow the value");
+    }
     // What passed the scan is a part of what cJSON takes, so that only memory can be missing.
     json->root = cJSON_ParseWithLengthOpts(text, len, NULL, false);
-    if (!json->root)
+    if (!json->root) {
         return fault_set(fault, ERR_NO_MEMORY, "out of memory for %zu bytes of JSON", len);
+    }
     json->non_integer_at = s.non_integer_at;
     return ERR_OK;
 }
 
 void json_free(struct json *json)
 {
-    if (!json)
+    if (!json) {
         return;
+    }
     cJSON_Delete(json->root);
     json->root = NULL;
 }
@@ -305,16 +339,18 @@ static void join(char *text, size_t size, const char *const *names, size_t count
 static bool is_one_of(const char *name, const char *const *names, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        if (strcmp(name, names[i]) == 0)
+        if (strcmp(name, names[i]) == 0) {
             return true;
+        }
     }
     return false;
 }
 
 enum err json_only(const cJSON *object, const char *const *names, size_t count, struct fault *fault)
 {
-    if (!cJSON_IsObject(object))
+    if (!cJSON_IsObject(object)) {
         return fault_set(fault, ERR_INVALID_FIELD, "expected an object");
+    }
     // Members beyond count + 1 are never reached (one of them is unknown or a repetition), so this is not
     // quadratic in what the client sends.
     const cJSON *member;
@@ -326,8 +362,9 @@ enum err json_only(const cJSON *object, const char *const *names, size_t count, 
             return fault_set(fault, ERR_INVALID_FIELD, "\"%.64s\" is not a field here; allowed are: %s",
                              member->string, allowed);
         }
-        if (json_get(object, member->string) != member)
+        if (json_get(object, member->string) != member) {
             return fault_set(fault, ERR_INVALID_FIELD, "\"%.64s\" is given more than once", member->string);
+        }
     }
     return ERR_OK;
 }
@@ -339,11 +376,13 @@ const cJSON *json_get(const cJSON *object, const char *name)
 
 bool json_integer(const cJSON *item, uint64_t *value)
 {
-    if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0 && item->valuedouble <= (double)JSON_MAX_INTEGER))
+    if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0 && item->valuedouble <= (double)JSON_MAX_INTEGER)) {
         return false;
+    }
     uint64_t integer = (uint64_t)item->valuedouble;
-    if ((double)integer < item->valuedouble)
+    if ((double)integer < item->valuedouble) {
         return false;
+    }
     *value = integer;
     return true;
 }

@@ -28,8 +28,9 @@ static const char *level_name(enum log_level level)
 // How much of the size bytes a vsnprintf that returned `written` has filled, without the NUL.
 static size_t filled(int written, size_t size)
 {
-    if (written < 0)
+    if (written < 0) {
         return 0;
+    }
     return (size_t)written < size ? (size_t)written : size - 1;
 }
 

@@ -20,8 +20,9 @@ int proc_signals(void)
     sigemptyset(&ending);
     sigaddset(&ending, SIGTERM);
     sigaddset(&ending, SIGINT);
-    if (sigaction(SIGPIPE, &ignore, NULL) != 0 || pthread_sigmask(SIG_BLOCK, &ending, NULL) != 0)
+    if (sigaction(SIGPIPE, &ignore, NULL) != 0 || pthread_sigmask(SIG_BLOCK, &ending, NULL) != 0) {
         return -1;
+    }
     return signalfd(-1, &ending, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
@@ -33,8 +34,9 @@ static enum err io_fault(struct fault *fault, const char *path, int error)
 enum err proc_lock(const char *path, int *fd, struct fault *fault)
 {
     int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
-    if (file < 0)
+    if (file < 0) {
         return io_fault(fault, path, errno);
+    }
     int rc;
     do {
         rc = flock(file, LOCK_EX | LOCK_NB);
@@ -45,8 +47,9 @@ enum err proc_lock(const char *path, int *fd, struct fault *fault)
     }
     int error = errno;
     close(file);
-    if (error == EWOULDBLOCK)
+    if (error == EWOULDBLOCK) {
         return fault_set(fault, ERR_STORAGE_REFUSED, "%s: another process holds this lock", path);
+    }
     return io_fault(fault, path, error);
 }
 
@@ -55,13 +58,15 @@ enum err proc_lock(const char *path, int *fd, struct fault *fault)
 static int sync_parent(const char *path, size_t len)
 {
     char parent[PATH_MAX];
-    while (len > 0 && path[len - 1] != '/')
+    while (len > 0 && path[len - 1] != '/') {
         len--;
+    }
     memcpy(parent, path, len);
     memcpy(parent + len, ".", 2);
     int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
+    if (fd < 0) {
         return 0; // a directory may be written to and not read: then there is no way to sync it
+    }
     int error = fsync(fd) == 0 || errno == EINVAL ? 0 : errno; // EINVAL: the file system has no such thing
     close(fd);
     return error;
@@ -71,10 +76,12 @@ static int sync_parent(const char *path, size_t len)
 static int make_one(const char *path, unsigned mode)
 {
     struct stat st;
-    if (mkdir(path, (mode_t)mode) == 0)
+    if (mkdir(path, (mode_t)mode) == 0) {
         return sync_parent(path, strlen(path));
-    if (errno != EEXIST)
+    }
+    if (errno != EEXIST) {
         return errno;
+    }
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? 0 : ENOTDIR;
 }
 
@@ -82,14 +89,17 @@ enum err proc_make_dir(const char *path, unsigned mode, struct fault *fault)
 {
     char part[PATH_MAX];
     size_t len = strlen(path);
-    while (len > 1 && path[len - 1] == '/')
+    while (len > 1 && path[len - 1] == '/') {
         len--;
-    if (len >= sizeof(part) - 1)
+    }
+    if (len >= sizeof(part) - 1) {
         return io_fault(fault, path, ENAMETOOLONG);
+    }
     int error = len == 0 ? ENOENT : 0;
     for (size_t i = 1; i <= len && !error; i++) {
-        if (i < len && path[i] != '/')
+        if (i < len && path[i] != '/') {
             continue;
+        }
         memcpy(part, path, i);
         part[i] = '\0';
         error = make_one(part, i == len ? mode : 0755);
@@ -100,8 +110,9 @@ enum err proc_make_dir(const char *path, unsigned mode, struct fault *fault)
 unsigned long proc_raise_files(void)
 {
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
         return 0;
+    }
     struct rlimit raised = {.rlim_cur = limit.rlim_max, .rlim_max = limit.rlim_max};
     return setrlimit(RLIMIT_NOFILE, &raised) == 0 ? raised.rlim_cur : limit.rlim_cur;
 }
@@ -109,8 +120,9 @@ unsigned long proc_raise_files(void)
 void proc_ready(int ready_fd)
 {
     sd_notify(0, "READY=1");
-    if (ready_fd == -1)
+    if (ready_fd == -1) {
         return;
+    }
     ssize_t rc;
     do {
         rc = write(ready_fd, "\n", 1);

@@ -31,11 +31,13 @@ static bool take_number(const char **text, uint64_t *number)
     uint64_t value = 0;
     for (; *at >= '0' && *at <= '9'; at++) {
         if (__builtin_mul_overflow(value, 10, &value) ||
-            __builtin_add_overflow(value, (uint64_t)(*at - '0'), &value))
+            __builtin_add_overflow(value, (uint64_t)(*at - '0'), &value)) {
             return false;
+        }
     }
-    if (at == *text)
+    if (at == *text) {
         return false;
+    }
     *text = at;
     *number = value;
     return true;
@@ -45,11 +47,13 @@ static bool take_number(const char **text, uint64_t *number)
 static bool scale(uint64_t number, const char *name, const struct unit *units, size_t count, uint64_t *result)
 {
     size_t i = 0;
-    while (i < count && strcmp(units[i].name, name) != 0)
+    while (i < count && strcmp(units[i].name, name) != 0) {
         i++;
+    }
     uint64_t product;
-    if (i == count || __builtin_mul_overflow(number, units[i].factor, &product))
+    if (i == count || __builtin_mul_overflow(number, units[i].factor, &product)) {
         return false;
+    }
     *result = product;
     return true;
 }
@@ -57,8 +61,9 @@ static bool scale(uint64_t number, const char *name, const struct unit *units, s
 bool count_parse(const char *text, uint64_t *count)
 {
     uint64_t number;
-    if (!take_number(&text, &number) || *text != '\0')
+    if (!take_number(&text, &number) || *text != '\0') {
         return false;
+    }
     *count = number;
     return true;
 }
@@ -68,10 +73,12 @@ bool duration_parse(const char *text, int64_t *ns)
     uint64_t number;
     uint64_t value = 0;
     bool zero = strcmp(text, "0") == 0; // the one number that needs no unit
-    if (!zero && !(take_number(&text, &number) && scale(number, text, durations, COUNT(durations), &value)))
+    if (!zero && !(take_number(&text, &number) && scale(number, text, durations, COUNT(durations), &value))) {
         return false;
-    if (value > (uint64_t)DURATION_MAX_NS)
+    }
+    if (value > (uint64_t)DURATION_MAX_NS) {
         return false;
+    }
     *ns = (int64_t)value;
     return true;
 }
@@ -80,8 +87,9 @@ bool duration_parse(const char *text, int64_t *ns)
 static const struct unit *duration_unit(uint64_t ns)
 {
     const struct unit *unit = durations;
-    while (ns % unit->factor != 0)
+    while (ns % unit->factor != 0) {
         unit++;
+    }
     return unit;
 }
 
@@ -110,17 +118,21 @@ bool rate_parse(const char *text, struct rate *rate)
         return true;
     }
     uint64_t count;
-    if (!take_number(&text, &count) || *text++ != '/')
+    if (!take_number(&text, &count) || *text++ != '/') {
         return false;
+    }
     uint64_t number = 1; // "100/s" is "100/1s"
     uint64_t per_ns;
     bool written = *text >= '0' && *text <= '9';
-    if (written && !take_number(&text, &number))
+    if (written && !take_number(&text, &number)) {
         return false;
-    if (!scale(number, text, durations, COUNT(durations), &per_ns))
+    }
+    if (!scale(number, text, durations, COUNT(durations), &per_ns)) {
         return false;
-    if (count < 1 || count > RATE_MAX_COUNT || per_ns < 1 || per_ns > (uint64_t)RATE_MAX_PER_NS)
+    }
+    if (count < 1 || count > RATE_MAX_COUNT || per_ns < 1 || per_ns > (uint64_t)RATE_MAX_PER_NS) {
         return false;
+    }
     *rate = (struct rate){.count = count, .per_ns = (int64_t)per_ns};
     return true;
 }

@@ -9,21 +9,26 @@ static size_t promised(unsigned char lead)
 size_t utf8_length(const char *text, size_t len)
 {
     const unsigned char *s = (const unsigned char *)text;
-    if (len == 0)
+    if (len == 0) {
         return 0;
-    if (s[0] < 0x80)
+    }
+    if (s[0] < 0x80) {
         return 1;
+    }
     size_t want = promised(s[0]);
-    if (s[0] < 0xc2 || s[0] > 0xf4 || len < want)
+    if (s[0] < 0xc2 || s[0] > 0xf4 || len < want) {
         return 0;
+    }
     // The range of the second byte is what shuts out overlong forms, surrogates and all above U+10FFFF.
     unsigned char low = s[0] == 0xe0 ? 0xa0 : s[0] == 0xf0 ? 0x90 : 0x80;
     unsigned char high = s[0] == 0xed ? 0x9f : s[0] == 0xf4 ? 0x8f : 0xbf;
-    if (s[1] < low || s[1] > high)
+    if (s[1] < low || s[1] > high) {
         return 0;
+    }
     for (size_t i = 2; i < want; i++) {
-        if ((s[i] & 0xc0) != 0x80)
+        if ((s[i] & 0xc0) != 0x80) {
             return 0;
+        }
     }
     return want;
 }
@@ -32,8 +37,9 @@ bool utf8_valid(const char *text, size_t len)
 {
     while (len > 0) {
         size_t n = utf8_length(text, len);
-        if (n == 0)
+        if (n == 0) {
             return false;
+        }
         text += n;
         len -= n;
     }
@@ -44,10 +50,12 @@ size_t utf8_cut(const char *text, size_t len)
 {
     for (size_t back = 1; back <= 3 && back <= len; back++) {
         unsigned char c = (unsigned char)text[len - back];
-        if (c < 0x80)
+        if (c < 0x80) {
             return len;
-        if (c >= 0xc0)
+        }
+        if (c >= 0xc0) {
             return promised(c) > back ? len - back : len;
+        }
     }
     return len;
 }

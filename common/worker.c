@@ -17,13 +17,15 @@ struct worker {
 static struct work *take(struct worker *worker)
 {
     pthread_mutex_lock(&worker->lock);
-    while (!worker->first && !worker->stopping)
+    while (!worker->first && !worker->stopping) {
         pthread_cond_wait(&worker->posted, &worker->lock);
+    }
     struct work *work = worker->first;
     if (work) {
         worker->first = work->next;
-        if (!worker->first)
+        if (!worker->first) {
             worker->last = &worker->first;
+        }
     }
     pthread_mutex_unlock(&worker->lock);
     return work;
@@ -33,16 +35,18 @@ static void *run_all(void *arg)
 {
     struct worker *worker = arg;
     struct work *work;
-    while ((work = take(worker)))
+    while ((work = take(worker))) {
         work->run(work); // from here on the item may be posted again or be gone
+    }
     return NULL;
 }
 
 enum err worker_start(struct worker **worker)
 {
     struct worker *w = calloc(1, sizeof(*w));
-    if (!w)
+    if (!w) {
         return ERR_NO_MEMORY;
+    }
     w->last = &w->first;
     pthread_mutex_init(&w->lock, NULL); // with no attributes neither can fail on Linux
     pthread_cond_init(&w->posted, NULL);
@@ -68,8 +72,9 @@ void worker_post(struct worker *worker, struct work *work)
 
 void worker_stop(struct worker *worker)
 {
-    if (!worker)
+    if (!worker) {
         return;
+    }
     pthread_mutex_lock(&worker->lock);
     worker->stopping = true;
     pthread_cond_signal(&worker->posted);

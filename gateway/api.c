@@ -14,16 +14,18 @@ enum err api_media_type(const char *content_type, struct fault *fault)
 {
     static const char prefix[] = "application/";
     static const char suffix[] = "+json";
-    if (!content_type)
+    if (!content_type) {
         return ERR_OK;
+    }
     size_t len = strcspn(content_type, "; ");
     const char *end = content_type + len;
     bool plain = len == strlen("application/json") && strncasecmp(content_type, "application/json", len) == 0;
     bool suffixed = len > strlen(prefix) + strlen(suffix) &&
                     strncasecmp(content_type, prefix, strlen(prefix)) == 0 &&
                     strncasecmp(end - strlen(suffix), suffix, strlen(suffix)) == 0;
-    if ((plain || suffixed) && (*end == '\0' || end[strspn(end, " ")] == ';'))
+    if ((plain || suffixed) && (*end == '\0' || end[strspn(end, " ")] == ';')) {
         return ERR_OK;
+    }
     return fault_set(fault, ERR_UNSUPPORTED_MEDIA_TYPE,
                      "The body is declared as \"%.60s\"; it must be JSON: send the header Content-Type: "
                      "application/json (curl -d needs -H for it), or none.",
@@ -32,8 +34,9 @@ enum err api_media_type(const char *content_type, struct fault *fault)
 
 enum err api_idempotency_key(const char *key, struct fault *fault)
 {
-    if (!key || idempotency_key_valid(key))
+    if (!key || idempotency_key_valid(key)) {
         return ERR_OK;
+    }
     return fault_set(fault, ERR_INVALID_FIELD,
                      "Idempotency-Key must be given once and have 1 to %u visible ASCII characters.",
                      IDEMPOTENCY_KEY_MAX);
@@ -42,8 +45,9 @@ enum err api_idempotency_key(const char *key, struct fault *fault)
 static bool limit_parse(const char *text, uint32_t max, uint32_t *limit)
 {
     uint64_t value;
-    if (!count_parse(text, &value) || value < 1 || value > max)
+    if (!count_parse(text, &value) || value < 1 || value > max) {
         return false;
+    }
     *limit = (uint32_t)value;
     return true;
 }
@@ -56,8 +60,9 @@ static bool take_status_limit(const char *value, struct request *request)
 static bool take_status_offset(const char *value, struct request *request)
 {
     uint64_t offset;
-    if (!count_parse(value, &offset) || offset > UINT32_MAX)
+    if (!count_parse(value, &offset) || offset > UINT32_MAX) {
         return false;
+    }
     request->status.offset = (uint32_t)offset;
     return true;
 }
@@ -86,8 +91,9 @@ static bool take_list_priority(const char *value, struct request *request)
 
 static bool take_list_queue(const char *value, struct request *request)
 {
-    if (!queue_name_valid(value))
+    if (!queue_name_valid(value)) {
         return false;
+    }
     memcpy(request->list.queue, value, strlen(value) + 1);
     request->list.has_queue = true;
     return true;
@@ -120,21 +126,26 @@ static enum err query_parse(const struct route *route, struct request *request, 
         struct query_param param;
         bool more;
         enum err err = query_next(&at, &param, &more, fault);
-        if (err || !more)
+        if (err || !more) {
             return err;
+        }
         size_t i = 0;
         while (i < QUERY_RULES &&
-               (query_rules[i].endpoint != route->endpoint || strcmp(query_rules[i].name, param.name) != 0))
+               (query_rules[i].endpoint != route->endpoint || strcmp(query_rules[i].name, param.name) != 0)) {
             i++;
-        if (i == QUERY_RULES)
+        }
+        if (i == QUERY_RULES) {
             return fault_set(fault, ERR_INVALID_FIELD,
                              "The query has a parameter that is not known here: %s.", param.name);
-        if (seen & 1u << i)
+        }
+        if (seen & 1u << i) {
             return fault_set(fault, ERR_INVALID_FIELD, "The query has %s twice.", param.name);
+        }
         seen |= 1u << i;
-        if (!query_rules[i].take(param.value, request))
+        if (!query_rules[i].take(param.value, request)) {
             return fault_set(fault, ERR_INVALID_FIELD, "%s must be %s, not \"%.40s\".", param.name,
                              query_rules[i].allowed, param.value);
+        }
     }
 }
 
@@ -145,8 +156,9 @@ enum err api_query(const struct route *route, struct request *request, struct fa
     case ENDPOINT_STATUS:
         request->op = OP_STATUS;
         request->status.limit = PAGE_DEFAULT;
-        if (!id_parse(route->param, route->param_len, &request->status.id))
+        if (!id_parse(route->param, route->param_len, &request->status.id)) {
             return fault_set(fault, ERR_NOT_FOUND, "There is no such ingestion: its ID is not a UUID.");
+        }
         break;
     case ENDPOINT_LIST:
         request->op = OP_LIST;
@@ -164,8 +176,9 @@ enum err api_ingest(const char *body, size_t len, const char *key, const struct 
                     struct request *request, struct fault *fault)
 {
     enum err err = request_from_body(body, len, request, fault);
-    if (err)
+    if (err) {
         return err;
+    }
     request->ingest.has_id = true;
     request->ingest.id = *id;
     if (key) {
@@ -224,8 +237,9 @@ static enum err answer_ingest(struct answer *answer, const struct reply *reply)
     struct id id;
     char text[ID_TEXT_SIZE];
     enum err err = reply_parse_ingest(reply, &id, &answer->replayed);
-    if (err)
+    if (err) {
         return err;
+    }
     id_format(&id, text);
     buf_str(&answer->body, "{\"ingestion_id\":\"");
     buf_put(&answer->body, text, ID_TEXT_SIZE - 1);
@@ -236,8 +250,9 @@ static enum err answer_ingest(struct answer *answer, const struct reply *reply)
 // The scheduler writes the members as HTTP shows them: nothing in them is looked at here.
 static enum err answer_members(struct answer *answer, const struct reply *reply)
 {
-    if (reply->members[0] != ',')
+    if (reply->members[0] != ',') {
         return ERR_INTERNAL;
+    }
     buf_char(&answer->body, '{');
     buf_put(&answer->body, reply->members + 1, reply->members_len - 1);
     return ERR_OK;
@@ -291,9 +306,11 @@ static const char *reason(int status)
         {503, "Service Unavailable"},
         {504, "Gateway Timeout"},
     };
-    for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++)
-        if (reasons[i].status == status)
+    for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
+        if (reasons[i].status == status) {
             return reasons[i].reason;
+        }
+    }
     return "Error";
 }
 
@@ -326,11 +343,14 @@ void answer_head(const struct answer *answer, enum keep keep, struct wall now, s
         buf_str(head, answer->allow);
         buf_str(head, "\r\n");
     }
-    if (status == 429 || status == 503)
+    if (status == 429 || status == 503) {
         buf_str(head, "Retry-After: 1\r\n");
-    if (answer->replayed)
+    }
+    if (answer->replayed) {
         buf_str(head, "Idempotent-Replayed: true\r\n");
-    if (keep == KEEP_CLOSE)
+    }
+    if (keep == KEEP_CLOSE) {
         buf_str(head, "Connection: close\r\n");
+    }
     buf_str(head, "\r\n");
 }

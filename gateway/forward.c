@@ -60,7 +60,7 @@ static struct call *call_of(struct heap_node *node)
     return (struct call *)(void *)((char *)node - offsetof(struct call, due));
 }
 
-// --- Messages out (all with the lock held) ---
+// ---- Messages out (all with the lock held) ----
 
 static void waiting_add_first(struct forward *f, struct call *call)
 {
@@ -91,12 +91,14 @@ static size_t group_size(const struct forward *f, size_t *bytes)
     TAILQ_FOREACH(call, &f->waiting, link)
     {
         bool fits = count < MESSAGE_LINES_MAX && *bytes + call->len <= GROUP_MAX && !call->alone;
-        if (count > 0 && !fits)
+        if (count > 0 && !fits) {
             break;
+        }
         count++;
         *bytes += call->len;
-        if (call->alone)
+        if (call->alone) {
             break;
+        }
     }
     return count;
 }
@@ -140,10 +142,12 @@ static bool slot_send(struct forward *f, struct slot *slot)
 static void pump(struct forward *f)
 {
     for (size_t i = 0; i < SLOTS && f->pipe != 0; i++) {
-        if (f->waiting_count == 0 || (f->under_way > 0 && f->waiting_count < WORTH_SENDING))
+        if (f->waiting_count == 0 || (f->under_way > 0 && f->waiting_count < WORTH_SENDING)) {
             return;
-        if (f->slots[i].state == SLOT_FREE && !slot_send(f, &f->slots[i]))
+        }
+        if (f->slots[i].state == SLOT_FREE && !slot_send(f, &f->slots[i])) {
             return;
+        }
     }
 }
 
@@ -163,8 +167,9 @@ static void flight_requeue(struct forward *f, struct flight *flight, struct call
 {
     for (size_t i = flight->count; i-- > 0;) {
         struct call *call = flight->calls[i];
-        if (!call)
+        if (!call) {
             continue;
+        }
         call->flight = NULL;
         if (call->overdue) {
             TAILQ_INSERT_TAIL(given_up, call, link);
@@ -175,13 +180,14 @@ static void flight_requeue(struct forward *f, struct flight *flight, struct call
     free(flight);
 }
 
-// --- Deadlines (all with the lock held) ---
+// ---- Deadlines (all with the lock held) ----
 
 static void timer_set(struct forward *f, struct mono now)
 {
     const struct heap_node *top = heap_top(&f->deadlines);
-    if (!top || top->key >= f->timer_at.ns)
+    if (!top || top->key >= f->timer_at.ns) {
         return;
+    }
     if (f->timer_at.ns != MONO_NEVER.ns) {
         nng_aio_cancel(f->timer); // its callback sets it anew
         return;
@@ -207,8 +213,9 @@ static void call_expire(struct forward *f, struct call *call, struct call_list *
     case CALL_SENT:
         flight->calls[call->index] = NULL;
         TAILQ_INSERT_TAIL(given_up, call, link);
-        if (--flight->live == 0)
+        if (--flight->live == 0) {
             nng_aio_cancel(flight->slot->aio);
+        }
         break;
     case CALL_IDLE:
         assert(call->state != CALL_IDLE); // an idle call has no deadline
@@ -225,19 +232,20 @@ static void give_up(struct call_list *given_up)
         TAILQ_REMOVE(given_up, call, link);
         call->state = CALL_IDLE;
         duration_format(call->within_ns, within);
-        if (!call->ever_sent)
+        if (!call->ever_sent) {
             (void)fault_set(&reply.fault, ERR_SCHEDULER_UNAVAILABLE,
                             "The scheduler could not be reached within %s; nothing was accepted.", within);
-        else if (call->kind == CALL_READ)
+        } else if (call->kind == CALL_READ) {
             (void)fault_set(&reply.fault, ERR_SCHEDULER_UNAVAILABLE,
                             "The scheduler did not answer within %s.", within);
-        else
+        } else {
             (void)fault_set(
                 &reply.fault, ERR_OUTCOME_UNKNOWN,
                 "The request was sent to the scheduler and no answer came within %s: it may have been "
                 "accepted. Repeat it with the same Idempotency-Key; without one a repeat may be accepted "
                 "twice.",
                 within);
+        }
         call->done(call, &reply);
     }
 }
@@ -259,18 +267,20 @@ static void timer_cb(void *arg)
     give_up(&given_up);
 }
 
-// --- Replies ---
+// ---- Replies ----
 
 // Puts a call under its deadline and sends it when its turn comes. With the lock held.
 static enum err call_enter(struct forward *f, struct call *call, int64_t due, struct mono now)
 {
     enum err err = heap_insert(&f->deadlines, &call->due, due);
-    if (err)
+    if (err) {
         return err;
-    if (call->alone)
+    }
+    if (call->alone) {
         waiting_add_first(f, call);
-    else
+    } else {
         waiting_add_last(f, call);
+    }
     pump(f);
     timer_set(f, now);
     return ERR_OK;
@@ -290,14 +300,15 @@ static enum err call_again_alone(struct forward *f, struct call *call)
 static void unreadable(const struct call *call, struct reply *reply)
 {
     *reply = (struct reply){.ok = false};
-    if (call->kind == CALL_READ)
+    if (call->kind == CALL_READ) {
         (void)fault_set(&reply->fault, ERR_SCHEDULER_UNAVAILABLE,
                         "The scheduler's answer could not be understood.");
-    else
+    } else {
         (void)fault_set(
             &reply->fault, ERR_OUTCOME_UNKNOWN,
             "The scheduler's answer could not be understood: the request may have been accepted. Repeat "
             "it with the same Idempotency-Key.");
+    }
 }
 
 static size_t lines_count(const char *message, size_t len)
@@ -305,8 +316,9 @@ static size_t lines_count(const char *message, size_t len)
     size_t count = 0;
     size_t at = 0;
     size_t line_len;
-    while (lines_next(message, len, &at, &line_len))
+    while (lines_next(message, len, &at, &line_len)) {
         count++;
+    }
     return count;
 }
 
@@ -318,20 +330,24 @@ static void deliver(struct forward *f, struct flight *flight, nng_msg *msg)
     size_t at = 0;
     size_t lines = lines_count(message, len);
     bool readable = lines == flight->count; // else which line is whose is anybody's guess
-    if (!readable)
+    if (!readable) {
         log_line(LOG_LEVEL_ERROR, "forward", "bad_reply", "lines=%zu expected=%zu", lines, flight->count);
+    }
     for (size_t i = 0; i < flight->count; i++) {
         struct reply reply;
         size_t line_len;
         const char *line = readable ? lines_next(message, len, &at, &line_len) : NULL;
         struct call *call = flight->calls[i];
-        if (!call)
+        if (!call) {
             continue;
-        if (!line || reply_parse(line, line_len, &reply) != ERR_OK)
+        }
+        if (!line || reply_parse(line, line_len, &reply) != ERR_OK) {
             unreadable(call, &reply);
+        }
         bool alone = !reply.ok && reply.fault.err == ERR_TRY_ALONE && !call->alone;
-        if (!alone || call_again_alone(f, call) != ERR_OK)
+        if (!alone || call_again_alone(f, call) != ERR_OK) {
             call->done(call, &reply);
+        }
     }
     free(flight);
     nng_msg_free(msg);
@@ -369,8 +385,9 @@ static void slot_cb(void *arg)
     pthread_mutex_lock(&f->lock);
     int failed = nng_aio_result(slot->aio);
     if (failed) {
-        if (slot->state == SLOT_SENDING)
+        if (slot->state == SLOT_SENDING) {
             nng_msg_free(nng_aio_get_msg(slot->aio));
+        }
         flight_requeue(f, slot_release(slot), &given_up);
     } else if (slot->state == SLOT_SENDING) {
         slot_sent(slot, &given_up);
@@ -378,8 +395,9 @@ static void slot_cb(void *arg)
         msg = nng_aio_get_msg(slot->aio);
         flight = slot_release(slot);
         for (size_t i = 0; i < flight->count; i++) {
-            if (!flight->calls[i])
+            if (!flight->calls[i]) {
                 continue;
+            }
             heap_remove(&f->deadlines, &flight->calls[i]->due);
             flight->calls[i]->state = CALL_IDLE;
             flight->calls[i]->flight = NULL;
@@ -388,11 +406,12 @@ static void slot_cb(void *arg)
     pump(f);
     pthread_mutex_unlock(&f->lock);
     give_up(&given_up);
-    if (flight)
+    if (flight) {
         deliver(f, flight, msg);
+    }
 }
 
-// --- From the outside ---
+// ---- From the outside ----
 
 enum err forward_call(struct forward *f, struct call *call, int64_t within_ns, struct fault *fault)
 {
@@ -403,9 +422,10 @@ enum err forward_call(struct forward *f, struct call *call, int64_t within_ns, s
     bool full = f->deadlines.len >= CALLS_MAX;
     enum err err = full ? ERR_NO_MEMORY : call_enter(f, call, mono_add(now, within_ns).ns, now);
     pthread_mutex_unlock(&f->lock);
-    if (err)
+    if (err) {
         return fault_set(fault, ERR_SCHEDULER_UNAVAILABLE,
                          "Too many requests wait for the scheduler; nothing was accepted.");
+    }
     return ERR_OK;
 }
 
@@ -417,16 +437,18 @@ static void pipe_cb(nng_pipe pipe, nng_pipe_ev event, void *arg)
     pthread_mutex_lock(&f->lock);
     bool added = event == NNG_PIPE_EV_ADD_POST;
     bool lost = !added && f->pipe == id;
-    if (added)
+    if (added) {
         f->pipe = id;
-    else if (lost)
+    } else if (lost) {
         f->pipe = 0;
+    }
     pump(f);
     pthread_mutex_unlock(&f->lock);
-    if (added)
+    if (added) {
         log_line(LOG_LEVEL_INFO, "forward", "scheduler_connected", NULL);
-    else if (lost)
+    } else if (lost) {
         log_line(LOG_LEVEL_WARNING, "forward", "scheduler_lost", NULL);
+    }
 }
 
 static int socket_open(struct forward *f, const char *url)
@@ -452,8 +474,9 @@ static int socket_open(struct forward *f, const char *url)
 enum err forward_open(const char *url, struct forward **forward, struct fault *fault)
 {
     struct forward *f = calloc(1, sizeof(*f));
-    if (!f)
+    if (!f) {
         return fault_set(fault, ERR_NO_MEMORY, "out of memory");
+    }
     pthread_mutex_init(&f->lock, NULL);
     TAILQ_INIT(&f->waiting);
     heap_init(&f->deadlines);
@@ -461,9 +484,10 @@ enum err forward_open(const char *url, struct forward **forward, struct fault *f
     enum err err = heap_reserve(&f->deadlines, CALLS_MAX);
     int rv = err ? NNG_ENOMEM : socket_open(f, url);
     // What was opened is left to the end of the process, which follows at once.
-    if (rv)
+    if (rv) {
         return fault_set(fault, rv == NNG_ENOMEM ? ERR_NO_MEMORY : ERR_INTERNAL, "cannot connect to %s: %s",
                          url, nng_strerror(rv));
+    }
     *forward = f;
     return ERR_OK;
 }

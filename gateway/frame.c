@@ -13,8 +13,9 @@ static bool list_has(const char *list, const char *word)
     while (*list != '\0') {
         list += strspn(list, ", \t");
         size_t len = strcspn(list, ", \t");
-        if (len == word_len && strncasecmp(list, word, len) == 0)
+        if (len == word_len && strncasecmp(list, word, len) == 0) {
             return true;
+        }
         list += len;
     }
     return false;
@@ -24,8 +25,9 @@ static bool list_has(const char *list, const char *word)
 static bool length_parse(const char *text, size_t *length)
 {
     uint64_t value;
-    if (*text == '\0' || text[strspn(text, "0123456789")] != '\0')
+    if (*text == '\0' || text[strspn(text, "0123456789")] != '\0') {
         return false;
+    }
     *length = count_parse(text, &value) ? value : SIZE_MAX;
     return true;
 }
@@ -37,8 +39,9 @@ static enum err length_check(const struct header_block *block, size_t max_body, 
         return fault_set(fault, ERR_NOT_IMPLEMENTED,
                          "Transfer-Encoding is not supported: send the body with a Content-Length.");
     }
-    if (block->content_length == NULL)
+    if (block->content_length == NULL) {
         return ERR_OK;
+    }
     if (!length_parse(block->content_length, &frame->length)) {
         return fault_set(fault, ERR_BAD_REQUEST,
                          "Content-Length must be given once, in digits, not as \"%.40s\".",
@@ -61,11 +64,13 @@ enum err frame_check(const struct header_block *block, size_t max_body, struct f
         return fault_set(fault, ERR_BAD_REQUEST, "The version must be HTTP/1.1 or HTTP/1.0, not \"%.20s\".",
                          block->version);
     }
-    if (block->host == NULL ? !old : strpbrk(block->host, ", ") != NULL)
+    if (block->host == NULL ? !old : strpbrk(block->host, ", ") != NULL) {
         return fault_set(fault, ERR_BAD_REQUEST, "The request must have one Host header.");
+    }
     enum err err = length_check(block, max_body, frame, fault);
-    if (err != ERR_OK)
+    if (err != ERR_OK) {
         return err;
+    }
     frame->unsure =
         !frame->has_length && (strcmp(block->method, "POST") == 0 || strcmp(block->method, "PUT") == 0 ||
                                strcmp(block->method, "PATCH") == 0);

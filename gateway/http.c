@@ -49,19 +49,22 @@ static int server_start(struct http *http)
 enum err http_open(const struct http_options *options, struct http **out, struct fault *fault)
 {
     struct http *http = calloc(1, sizeof(*http));
-    if (!http)
+    if (!http) {
         return fault_set(fault, ERR_NO_MEMORY, "out of memory");
+    }
     http->options = *options;
     LIST_INIT(&http->conns);
     pthread_mutex_init(&http->lock, NULL);
     http->emptied = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (http->emptied < 0)
+    if (http->emptied < 0) {
         return fault_set(fault, ERR_INTERNAL, "no event descriptor: %s", strerror(errno));
+    }
     int rv = server_start(http);
     // What was opened is left to the end of the process, which follows at once.
-    if (rv)
+    if (rv) {
         return fault_set(fault, rv == NNG_ENOMEM ? ERR_NO_MEMORY : ERR_SCHEDULER_UNAVAILABLE,
                          "cannot listen on %s: %s", options->listen, nng_strerror(rv));
+    }
     *out = http;
     return ERR_OK;
 }
@@ -90,8 +93,9 @@ size_t http_stop(struct http *http, int64_t within_ns)
         conns_hang_up_idle(http);
         size_t left = http->count;
         pthread_mutex_unlock(&http->lock);
-        if (left == 0 || !mono_before(mono_now(), until))
+        if (left == 0 || !mono_before(mono_now(), until)) {
             return left;
+        }
         struct pollfd emptied = {.fd = http->emptied, .events = POLLIN};
         (void)poll(&emptied, 1, HANG_UP_EVERY_MS);
     }

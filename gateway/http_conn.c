@@ -103,8 +103,9 @@ static void conn_free(struct conn *c)
     pthread_mutex_lock(&http->lock);
     bool last = --http->count == 0 && http->stopping;
     pthread_mutex_unlock(&http->lock);
-    if (last)
+    if (last) {
         (void)eventfd_write(http->emptied, 1);
+    }
 }
 
 static void set_timeout(struct conn *c, int64_t ns)
@@ -119,14 +120,15 @@ static void set_iov(struct conn *c, const nng_iov *iov, unsigned count)
     (void)rv;
 }
 
-// --- The answer ---
+// ---- The answer ----
 
 static void buf_idle(struct buf *b)
 {
-    if (b->cap > KEEP_MAX)
+    if (b->cap > KEEP_MAX) {
         buf_fini(b);
-    else
+    } else {
         buf_reset(b);
+    }
 }
 
 static void conn_wait(struct conn *c)
@@ -175,8 +177,9 @@ static void conn_write(struct conn *c)
 static void conn_fault(struct conn *c, const struct fault *fault)
 {
     answer_fault(&c->answer, fault);
-    if (fault->err == ERR_METHOD_NOT_ALLOWED)
+    if (fault->err == ERR_METHOD_NOT_ALLOWED) {
         c->answer.allow = c->route.allow;
+    }
     conn_write(c);
 }
 
@@ -208,7 +211,7 @@ static void conn_written(struct conn *c)
     }
 }
 
-// --- The endpoints ---
+// ---- The endpoints ----
 
 static struct conn *conn_of_call(struct call *call)
 {
@@ -234,8 +237,9 @@ static void conn_forward(struct conn *c, enum call_kind kind, int64_t within_ns)
         c->call = (struct call){.line = c->line.data, .len = c->line.len, .kind = kind, .done = conn_replied};
         err = forward_call(c->http->options.forward, &c->call, within_ns, &fault);
     }
-    if (err)
+    if (err) {
         conn_fault(c, &fault);
+    }
 }
 
 static void conn_ingest(struct conn *c)
@@ -244,16 +248,18 @@ static void conn_ingest(struct conn *c)
     struct fault fault;
     struct id id;
     enum err err = id_mint(options->minter, wall_now().ms, &id);
-    if (err)
+    if (err) {
         (void)fault_set(&fault, err, "The gateway could not make an ID; try again.");
-    else
+    } else {
         err = api_ingest(c->body.data, c->body.len, nng_http_req_get_header(c->req, "Idempotency-Key"), &id,
                          &c->request, &fault);
+    }
     buf_idle(&c->body);
-    if (err)
+    if (err) {
         conn_fault(c, &fault);
-    else
+    } else {
         conn_forward(c, CALL_WRITE, options->timeout_ns);
+    }
 }
 
 static void conn_work(struct work *work)
@@ -290,14 +296,15 @@ static void conn_handle(struct conn *c)
     }
 }
 
-// --- The request ---
+// ---- The request ----
 
 static enum err body_reserve(struct conn *c, struct fault *fault)
 {
     size_t held = atomic_fetch_add(&c->http->bodies, c->frame.length);
     c->reserved = c->frame.length;
-    if (held + c->frame.length <= BODIES_MAX && buf_room(&c->body, c->frame.length))
+    if (held + c->frame.length <= BODIES_MAX && buf_room(&c->body, c->frame.length)) {
         return ERR_OK;
+    }
     body_release(c);
     return fault_set(fault, ERR_SCHEDULER_UNAVAILABLE,
                      "The bodies of the requests at hand fill the gateway's memory; nothing was accepted.");
@@ -341,18 +348,22 @@ static enum err conn_check(struct conn *c, struct fault *fault)
         .expect = nng_http_req_get_header(req, "Expect"),
     };
     enum err err = frame_check(&block, c->http->options.max_body, &c->frame, fault);
-    if (err)
+    if (err) {
         return err;
+    }
     c->unread = c->frame.length > 0 || c->frame.unsure;
     if ((err = route_find(block.method, nng_http_req_get_uri(req), &c->route, fault)) ||
-        (err = api_query(&c->route, &c->request, fault)))
+        (err = api_query(&c->route, &c->request, fault))) {
         return err;
+    }
     if (c->route.endpoint == ENDPOINT_INGEST) {
-        if (!c->frame.has_length)
+        if (!c->frame.has_length) {
             return fault_set(fault, ERR_LENGTH_REQUIRED, "The body must come with a Content-Length.");
+        }
         if ((err = api_media_type(nng_http_req_get_header(req, "Content-Type"), fault)) ||
-            (err = api_idempotency_key(nng_http_req_get_header(req, "Idempotency-Key"), fault)))
+            (err = api_idempotency_key(nng_http_req_get_header(req, "Idempotency-Key"), fault))) {
             return err;
+        }
     }
     return c->frame.length > 0 ? body_reserve(c, fault) : ERR_OK;
 }
@@ -424,6 +435,7 @@ void conns_hang_up_idle(struct http *http)
 {
     struct conn *c;
     LIST_FOREACH(c, &http->conns, link)
-    if (c->idle)
+    if (c->idle) {
         nng_aio_cancel(c->aio);
+    }
 }

@@ -34,8 +34,9 @@ struct settings {
 static bool port_parse(const char *text, uint16_t *port)
 {
     uint64_t value;
-    if (!conf_count(text, &value) || value < 1 || value > UINT16_MAX)
+    if (!conf_count(text, &value) || value < 1 || value > UINT16_MAX) {
         return false;
+    }
     *port = (uint16_t)value;
     return true;
 }
@@ -44,8 +45,9 @@ static bool port_parse(const char *text, uint16_t *port)
 static const char *listen_colon(const char *text)
 {
     static const char scheme[] = "http://";
-    if (strncmp(text, scheme, strlen(scheme)) != 0)
+    if (strncmp(text, scheme, strlen(scheme)) != 0) {
         return NULL;
+    }
     const char *host = text + strlen(scheme);
     const char *colon = strrchr(host, ':');
     size_t len = colon ? (size_t)(colon - host) : 0;
@@ -75,8 +77,9 @@ static bool conf_scheduler(const char *text, void *into)
 static bool conf_timeout(const char *text, void *into)
 {
     int64_t ns;
-    if (!conf_duration(text, &ns) || ns < 10 * NS_PER_MS || ns > 300 * NS_PER_S)
+    if (!conf_duration(text, &ns) || ns < 10 * NS_PER_MS || ns > 300 * NS_PER_S) {
         return false;
+    }
     *(int64_t *)into = ns;
     return true;
 }
@@ -84,8 +87,9 @@ static bool conf_timeout(const char *text, void *into)
 static bool conf_max_body(const char *text, void *into)
 {
     uint64_t bytes;
-    if (!conf_size(text, &bytes) || bytes < 1 << 10 || bytes > 15 << 20)
+    if (!conf_size(text, &bytes) || bytes < 1 << 10 || bytes > 15 << 20) {
         return false;
+    }
     *(uint64_t *)into = bytes;
     return true;
 }
@@ -93,8 +97,9 @@ static bool conf_max_body(const char *text, void *into)
 static bool conf_descriptor(const char *text, void *into)
 {
     uint64_t fd;
-    if (!conf_count(text, &fd) || fd < 1 || fd > 1023)
+    if (!conf_count(text, &fd) || fd < 1 || fd > 1023) {
         return false;
+    }
     *(int *)into = (int)fd;
     return true;
 }
@@ -146,13 +151,16 @@ static enum err gateway_start(const struct settings *settings, struct gateway *g
     enum err err;
     id_minter_init(&gateway->minter);
     gateway->signals = proc_signals();
-    if (gateway->signals < 0)
+    if (gateway->signals < 0) {
         return fault_set(fault, ERR_INTERNAL, "cannot watch signals: %s", strerror(errno));
-    if ((err = worker_start(&http.worker)))
+    }
+    if ((err = worker_start(&http.worker))) {
         return fault_set(fault, err, "cannot start a thread");
+    }
     if ((err = reaper_start(settings, &http, gateway, fault)) ||
-        (err = forward_open(settings->scheduler, &http.forward, fault)))
+        (err = forward_open(settings->scheduler, &http.forward, fault))) {
         return err;
+    }
     return http_open(&http, &gateway->http, fault);
 }
 
@@ -162,11 +170,13 @@ static void gateway_watch(struct gateway *gateway)
     for (;;) {
         struct pollfd ready = {.fd = gateway->signals, .events = POLLIN};
         int count = poll(&ready, 1, REAP_EVERY_MS);
-        if (count > 0)
+        if (count > 0) {
             return;
+        }
         size_t ended = count == 0 ? reaper_walk(gateway->reaper) : 0;
-        if (ended > 0)
+        if (ended > 0) {
             log_line(LOG_LEVEL_INFO, "gateway", "reaped", "connections=%zu", ended);
+        }
     }
 }
 
@@ -175,8 +185,9 @@ int main(int argc, char **argv)
     struct settings settings = {.ready_fd = -1};
     int exit_code;
     if (conf_load("sluice-gateway", "Serves Sluice's HTTP API and hands requests to the scheduler.", options,
-                  sizeof(options) / sizeof(options[0]), &settings, argc, argv, &exit_code) == CONF_EXIT)
+                  sizeof(options) / sizeof(options[0]), &settings, argc, argv, &exit_code) == CONF_EXIT) {
         return exit_code;
+    }
 #ifdef SLUICE_UNSAFE_NNG
     log_line(LOG_LEVEL_WARNING, "gateway", "unsafe_nng",
              "reason=\"built on a network library that anybody who reaches this port can crash\"");

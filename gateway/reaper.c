@@ -33,8 +33,9 @@ struct reaper {
 enum err reaper_open(const struct reaper_options *options, struct reaper **out, struct fault *fault)
 {
     struct reaper *reaper = calloc(1, sizeof(*reaper));
-    if (!reaper)
+    if (!reaper) {
         return fault_set(fault, ERR_NO_MEMORY, "out of memory");
+    }
     reaper->options = *options;
     reaper->dir = opendir("/proc/self/fd");
     if (!reaper->dir) {
@@ -56,12 +57,14 @@ static bool is_ours(const struct reaper *reaper, int fd, struct tcp_info *info)
     socklen_t len = sizeof(local);
     int listens = 1;
     socklen_t listens_len = sizeof(listens);
-    if (getsockname(fd, &local.any, &len) != 0)
+    if (getsockname(fd, &local.any, &len) != 0) {
         return false;
+    }
     bool v4 = local.any.sa_family == AF_INET && ntohs(local.v4.sin_port) == reaper->options.port;
     bool v6 = local.any.sa_family == AF_INET6 && ntohs(local.v6.sin6_port) == reaper->options.port;
-    if ((!v4 && !v6) || getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &listens_len) != 0 || listens)
+    if ((!v4 && !v6) || getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &listens_len) != 0 || listens) {
         return false;
+    }
     *info = (struct tcp_info){0};
     len = sizeof(*info);
     return getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &len) == 0 &&
@@ -81,8 +84,9 @@ static bool remember(struct reaper *reaper, size_t at, int fd, const struct tcp_
     if (at == reaper->cap) {
         size_t cap = reaper->cap > 0 ? reaper->cap * 2 : 256;
         struct seen *seen = realloc(reaper->seen, cap * sizeof(*seen));
-        if (!seen)
+        if (!seen) {
             return false;
+        }
         reaper->seen = seen;
         reaper->cap = cap;
     }
@@ -109,8 +113,9 @@ size_t reaper_walk(struct reaper *reaper)
     while ((entry = readdir(reaper->dir))) {
         char *end;
         long fd = strtol(entry->d_name, &end, 10); // stops at the start of "." and ".."
-        if (*end != '\0' || !is_ours(reaper, (int)fd, &info))
+        if (*end != '\0' || !is_ours(reaper, (int)fd, &info)) {
             continue;
+        }
         if (is_overdue(reaper, &info)) {
             (void)shutdown((int)fd, SHUT_RDWR);
             ended++;
@@ -118,8 +123,9 @@ size_t reaper_walk(struct reaper *reaper)
             count++;
         }
     }
-    if (count <= reaper->options.max_connections)
+    if (count <= reaper->options.max_connections) {
         return ended;
+    }
     qsort(reaper->seen, count, sizeof(reaper->seen[0]), compare_idle);
     for (size_t i = 0; i < count - reaper->options.max_connections; i++) {
         (void)shutdown(reaper->seen[i].fd, SHUT_RDWR);

@@ -22,8 +22,9 @@ static const struct entry entries[] = {
 static const char *target_path(const char *target)
 {
     static const char scheme[] = "http://";
-    if (strncasecmp(target, scheme, sizeof(scheme) - 1) != 0)
+    if (strncasecmp(target, scheme, sizeof(scheme) - 1) != 0) {
         return target;
+    }
     const char *authority = target + sizeof(scheme) - 1;
     const char *path = authority + strcspn(authority, "/?");
     return *path == '/' ? path : "/";
@@ -31,15 +32,17 @@ static const char *target_path(const char *target)
 
 static bool path_plain(const char *path, size_t len)
 {
-    if (len == 0 || path[0] != '/' || memchr(path, '%', len) != NULL)
+    if (len == 0 || path[0] != '/' || memchr(path, '%', len) != NULL) {
         return false;
+    }
     for (size_t at = 1; at < len;) {
         const char *slash = memchr(path + at, '/', len - at);
         size_t segment = slash == NULL ? len - at : (size_t)(slash - (path + at));
         bool empty = segment == 0;
         bool dots = segment <= 2 && strspn(path + at, ".") >= segment;
-        if (empty || dots)
+        if (empty || dots) {
             return false;
+        }
         at += segment + 1;
     }
     return true;
@@ -50,8 +53,9 @@ static bool path_matches(const char *pattern, const char *path, size_t len, stru
     const char *end = path + len;
     while (*pattern != '\0' && path < end) {
         if (*pattern != '{') {
-            if (*pattern++ != *path++)
+            if (*pattern++ != *path++) {
                 return false;
+            }
             continue;
         }
         const char *slash = memchr(path, '/', (size_t)(end - path));
@@ -86,19 +90,22 @@ enum err route_find(const char *method, const char *target, struct route *route,
     size_t len = strcspn(path, "?");
     const char *wanted = strcmp(method, "HEAD") == 0 ? "GET" : method;
     *route = (struct route){.query = path[len] == '?' ? path + len + 1 : ""};
-    if (!path_plain(path, len))
+    if (!path_plain(path, len)) {
         return fault_set(fault, ERR_NOT_FOUND, "There is nothing at this path.");
+    }
     for (size_t i = 0; i < ENTRIES; i++) {
-        if (!path_matches(entries[i].path, path, len, route))
+        if (!path_matches(entries[i].path, path, len, route)) {
             continue;
+        }
         if (strcmp(entries[i].method, wanted) == 0) {
             route->endpoint = entries[i].endpoint;
             return ERR_OK;
         }
         allow_add(route, entries[i].method);
     }
-    if (route->allow[0] != '\0')
+    if (route->allow[0] != '\0') {
         return fault_set(fault, ERR_METHOD_NOT_ALLOWED, "This path takes %s, not %s.", route->allow, method);
+    }
     return fault_set(fault, ERR_NOT_FOUND, "There is nothing at %.*s.", (int)(len < 100 ? len : 100), path);
 }
 
@@ -119,13 +126,15 @@ static bool decode(const char *from, size_t len, char *text, size_t size)
         if (c == '%') {
             int high = at < len ? hex_value(from[at]) : -1;
             int low = at + 1 < len ? hex_value(from[at + 1]) : -1;
-            if (high < 0 || low < 0)
+            if (high < 0 || low < 0) {
                 return false;
+            }
             c = (char)(high * 16 + low);
             at += 2;
         }
-        if (c == '\0' || put + 1 >= size)
+        if (c == '\0' || put + 1 >= size) {
             return false;
+        }
         text[put] = c;
     }
     text[put] = '\0';
@@ -138,8 +147,9 @@ enum err query_next(const char **at, struct query_param *param, bool *more, stru
     size_t len = strcspn(pair, "&");
     *at = pair + len;
     *more = len > 0;
-    if (!*more)
+    if (!*more) {
         return ERR_OK;
+    }
     const char *equals = memchr(pair, '=', len);
     size_t name_len = equals == NULL ? len : (size_t)(equals - pair);
     const char *value = equals == NULL ? pair + len : equals + 1;

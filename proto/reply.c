@@ -52,8 +52,9 @@ void reply_ingest(struct buf *out, const struct id *ingestion, bool replayed)
 static bool step(const char **at, const char *end, const char *prefix)
 {
     size_t len = strlen(prefix);
-    if ((size_t)(end - *at) < len || memcmp(*at, prefix, len) != 0)
+    if ((size_t)(end - *at) < len || memcmp(*at, prefix, len) != 0) {
         return false;
+    }
     *at += len;
     return true;
 }
@@ -63,8 +64,9 @@ static enum err parse_error(const char *line, size_t len, struct reply *reply)
     static const struct json_limits limits = {.max_elements = 16, .max_depth = 4};
     struct json json;
     enum err err = json_parse(line, len, &limits, &json, NULL);
-    if (err)
+    if (err) {
         return err == ERR_NO_MEMORY ? err : ERR_INTERNAL;
+    }
 
     const cJSON *error = json_get(json.root, "error");
     const cJSON *code = json_get(error, "code");
@@ -74,8 +76,9 @@ static enum err parse_error(const char *line, size_t len, struct reply *reply)
         return ERR_INTERNAL;
     }
     enum err carried = err_from_code(code->valuestring, strlen(code->valuestring));
-    if (carried == ERR_OK) // "ok" is in the list, but it is no error
+    if (carried == ERR_OK) { // "ok" is in the list, but it is no error
         carried = ERR_INTERNAL;
+    }
     (void)fault_set(&reply->fault, carried, "%s", message->valuestring);
     json_free(&json);
     return ERR_OK;
@@ -88,10 +91,12 @@ enum err reply_parse(const char *line, size_t len, struct reply *reply)
     const char *at = line;
     const char *end = line + len;
     *reply = (struct reply){0};
-    if (!step(&at, end, OK_START))
+    if (!step(&at, end, OK_START)) {
         return parse_error(line, len, reply);
-    if (at == end || end[-1] != '}' || (*at != ',' && end - at != 1))
+    }
+    if (at == end || end[-1] != '}' || (*at != ',' && end - at != 1)) {
         return ERR_INTERNAL;
+    }
     reply->ok = true;
     reply->members = at;
     reply->members_len = (size_t)(end - at);
@@ -103,21 +108,25 @@ enum err reply_parse_ingest(const struct reply *reply, struct id *ingestion, boo
     const char *at = reply->members;
     const char *end = at + reply->members_len;
     const size_t id_len = ID_TEXT_SIZE - 1;
-    if (!step(&at, end, INGEST_ID) || (size_t)(end - at) < id_len || !id_parse(at, id_len, ingestion))
+    if (!step(&at, end, INGEST_ID) || (size_t)(end - at) < id_len || !id_parse(at, id_len, ingestion)) {
         return ERR_INTERNAL;
+    }
     at += id_len;
-    if (!step(&at, end, INGEST_REPLAYED))
+    if (!step(&at, end, INGEST_REPLAYED)) {
         return ERR_INTERNAL;
+    }
     *replayed = step(&at, end, "true");
-    if (!*replayed && !step(&at, end, "false"))
+    if (!*replayed && !step(&at, end, "false")) {
         return ERR_INTERNAL;
+    }
     return at < end && (*at == ',' || *at == '}') ? ERR_OK : ERR_INTERNAL;
 }
 
 const char *lines_next(const char *message, size_t message_len, size_t *at, size_t *len)
 {
-    if (*at >= message_len)
+    if (*at >= message_len) {
         return NULL;
+    }
     const char *line = message + *at;
     size_t rest = message_len - *at;
     const char *newline = memchr(line, '\n', rest);

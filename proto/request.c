@@ -29,7 +29,7 @@ struct op_spec {
     void (*encode)(const struct request *request, struct buf *out);
 };
 
-// ---- members of any request ---------------------------------------------------------------------
+// ---- members of any request ----
 
 static enum err missing(struct fault *fault, const char *name)
 {
@@ -41,10 +41,12 @@ static enum err get_string(const cJSON *object, const char *name, const char **t
 {
     const cJSON *item = json_get(object, name);
     *text = NULL;
-    if (!item)
+    if (!item) {
         return ERR_OK;
-    if (!cJSON_IsString(item))
+    }
+    if (!cJSON_IsString(item)) {
         return fault_set(fault, ERR_INVALID_FIELD, "%s must be a string", name);
+    }
     *text = item->valuestring;
     return ERR_OK;
 }
@@ -55,10 +57,12 @@ static enum err get_integer(const cJSON *object, const char *name, uint32_t min,
 {
     const cJSON *item = json_get(object, name);
     uint64_t number;
-    if (!item)
+    if (!item) {
         return ERR_OK;
-    if (!json_integer(item, &number) || number < min || number > max)
+    }
+    if (!json_integer(item, &number) || number < min || number > max) {
         return fault_set(fault, ERR_INVALID_FIELD, "%s must be an integer from %u to %u", name, min, max);
+    }
     *value = (uint32_t)number;
     return ERR_OK;
 }
@@ -67,12 +71,14 @@ static enum err get_priority(const cJSON *object, bool *found, enum priority *pr
 {
     const char *text;
     enum err err = get_string(object, "priority", &text, fault);
-    if (err)
+    if (err) {
         return err;
+    }
     *found = text != NULL;
-    if (*found && !priority_parse(text, priority))
+    if (*found && !priority_parse(text, priority)) {
         return fault_set(fault, ERR_INVALID_FIELD, "priority must be one of HIGH, MEDIUM, LOW, not \"%s\"",
                          text);
+    }
     return ERR_OK;
 }
 
@@ -81,29 +87,33 @@ static enum err get_queue(const cJSON *object, bool *found, char queue[static QU
 {
     const char *text;
     enum err err = get_string(object, "queue", &text, fault);
-    if (err)
+    if (err) {
         return err;
+    }
     *found = text != NULL;
-    if (!*found)
+    if (!*found) {
         return ERR_OK;
-    if (!queue_name_valid(text))
+    }
+    if (!queue_name_valid(text)) {
         return fault_set(
             fault, ERR_INVALID_FIELD,
             "queue must be 1 to %u characters from a-z, 0-9, '.', '_' and '-', the first a letter or a "
             "digit, not \"%s\"",
             QUEUE_NAME_MAX, text);
+    }
     memcpy(queue, text, strlen(text) + 1);
     return ERR_OK;
 }
 
-// ---- ingest -------------------------------------------------------------------------------------
+// ---- ingest ----
 
 // The index of the array element that stands at this offset, when all elements before it are numbers.
 static size_t element_index(const char *text, size_t at)
 {
     size_t index = 0;
-    for (; at > 0 && text[at - 1] != '['; at--)
+    for (; at > 0 && text[at - 1] != '['; at--) {
         index += text[at - 1] == ',';
+    }
     return index;
 }
 
@@ -131,11 +141,13 @@ static enum err write_ids(const cJSON *array, size_t source_len, struct ids *ids
             return fault_set(fault, ERR_ID_OUT_OF_RANGE, "ids[%zu] is %s: " ID_RULE, index,
                              item->valuedouble < 1 ? "below 1" : "too large");
         }
-        if (index > 0)
+        if (index > 0) {
             buf_char(&text, ',');
+        }
         buf_u64(&text, value);
-        if (value > ids->largest)
+        if (value > ids->largest) {
             ids->largest = value;
+        }
         index++;
     }
     ids->text = buf_take(&text, &ids->len);
@@ -147,26 +159,32 @@ static enum err write_ids(const cJSON *array, size_t source_len, struct ids *ids
 static enum err get_ids(const struct source *source, struct ids *ids, struct fault *fault)
 {
     const cJSON *array = json_get(source->json.root, "ids");
-    if (!array)
+    if (!array) {
         return missing(fault, "ids");
-    if (!cJSON_IsArray(array))
+    }
+    if (!cJSON_IsArray(array)) {
         return fault_set(fault, ERR_INVALID_FIELD, "ids must be an array of integers");
+    }
     const cJSON *item;
     cJSON_ArrayForEach(item, array)
     {
-        if (!cJSON_IsNumber(item))
+        if (!cJSON_IsNumber(item)) {
             return fault_set(fault, ERR_INVALID_FIELD, "ids[%u] is no number: " ID_RULE, ids->count);
+        }
         ids->count++;
     }
-    if (ids->count == 0)
+    if (ids->count == 0) {
         return fault_set(fault, ERR_INVALID_FIELD, "ids is empty: from 1 to %u are allowed", IDS_MAX);
-    if (ids->count > IDS_MAX)
+    }
+    if (ids->count > IDS_MAX) {
         return too_many_ids(fault);
+    }
     size_t at = source->json.non_integer_at;
-    if (at != SIZE_MAX)
+    if (at != SIZE_MAX) {
         return fault_set(fault, ERR_INVALID_FIELD,
                          "ids[%zu] is written with a fraction or an exponent: " ID_RULE,
                          element_index(source->text, at));
+    }
     return write_ids(array, source->len, ids, fault);
 }
 
@@ -177,16 +195,20 @@ static enum err decode_content(const struct source *source, struct ingest_reques
     const cJSON *root = source->json.root;
     bool has_priority, has_queue;
     enum err err = get_priority(root, &has_priority, &ingest->priority, fault);
-    if (err)
+    if (err) {
         return err;
+    }
     err = get_queue(root, &has_queue, ingest->queue, fault);
-    if (err)
+    if (err) {
         return err;
-    if (!has_queue)
+    }
+    if (!has_queue) {
         memcpy(ingest->queue, DEFAULT_QUEUE, sizeof(DEFAULT_QUEUE));
+    }
     err = get_ids(source, &ingest->ids, fault);
-    if (err)
+    if (err) {
         return err;
+    }
     return has_priority ? ERR_OK : missing(fault, "priority");
 }
 
@@ -195,26 +217,31 @@ static enum err decode_ingest(const struct source *source, struct request *reque
     struct ingest_request *ingest = &request->ingest;
     const char *id, *key;
     enum err err = get_string(source->json.root, "id", &id, fault);
-    if (err)
+    if (err) {
         return err;
+    }
     err = get_string(source->json.root, "idempotency_key", &key, fault);
-    if (err)
+    if (err) {
         return err;
+    }
     ingest->has_id = id != NULL;
-    if (id && !id_parse(id, strlen(id), &ingest->id))
+    if (id && !id_parse(id, strlen(id), &ingest->id)) {
         return fault_set(fault, ERR_INVALID_FIELD, "id must be a UUID of 36 characters, not \"%s\"", id);
+    }
     if (key) {
-        if (!idempotency_key_valid(key))
+        if (!idempotency_key_valid(key)) {
             return fault_set(fault, ERR_INVALID_FIELD,
                              "idempotency_key must be 1 to %u visible ASCII characters", IDEMPOTENCY_KEY_MAX);
+        }
         ingest->idempotency_key = strdup(key);
-        if (!ingest->idempotency_key)
+        if (!ingest->idempotency_key) {
             return fault_set(fault, ERR_NO_MEMORY, "out of memory");
+        }
     }
     return decode_content(source, ingest, fault);
 }
 
-// ---- the other operations -----------------------------------------------------------------------
+// ---- the other operations ----
 
 // ping and stats have no members of their own.
 static enum err decode_nothing(const struct source *source, struct request *request, struct fault *fault)
@@ -232,18 +259,23 @@ static enum err decode_status(const struct source *source, struct request *reque
     status->limit = PAGE_DEFAULT;
     const char *id;
     enum err err = get_string(root, "id", &id, fault);
-    if (err)
+    if (err) {
         return err;
+    }
     err = get_integer(root, "limit", 1, PAGE_MAX, &status->limit, fault);
-    if (err)
+    if (err) {
         return err;
+    }
     err = get_integer(root, "offset", 0, UINT32_MAX, &status->offset, fault);
-    if (err)
+    if (err) {
         return err;
-    if (!id)
+    }
+    if (!id) {
         return missing(fault, "id");
-    if (!id_parse(id, strlen(id), &status->id)) // no ingestion has such an ID
+    }
+    if (!id_parse(id, strlen(id), &status->id)) { // no ingestion has such an ID
         return fault_set(fault, ERR_NOT_FOUND, "no ingestion has the id \"%s\"", id);
+    }
     return ERR_OK;
 }
 
@@ -251,13 +283,15 @@ static enum err get_status(const cJSON *object, bool *found, enum status *status
 {
     const char *text;
     enum err err = get_string(object, "status", &text, fault);
-    if (err)
+    if (err) {
         return err;
+    }
     *found = text != NULL;
-    if (*found && !status_parse(text, status))
+    if (*found && !status_parse(text, status)) {
         return fault_set(
             fault, ERR_INVALID_FIELD,
             "status must be one of yet_to_start, triggered, completed, failed, cancelled, not \"%s\"", text);
+    }
     return ERR_OK;
 }
 
@@ -267,8 +301,9 @@ static bool cursor_parse(const char *text, uint64_t *cursor)
     uint64_t value = 0;
     for (; *text >= '0' && *text <= '9'; text++) {
         uint64_t digit = (uint64_t)(*text - '0');
-        if (value > ((uint64_t)INT64_MAX - digit) / 10)
+        if (value > ((uint64_t)INT64_MAX - digit) / 10) {
             return false;
+        }
         value = value * 10 + digit;
     }
     *cursor = value;
@@ -282,27 +317,33 @@ static enum err decode_list(const struct source *source, struct request *request
     list->limit = LIST_DEFAULT;
     const char *cursor;
     enum err err = get_status(root, &list->has_status, &list->status, fault);
-    if (err)
+    if (err) {
         return err;
+    }
     err = get_priority(root, &list->has_priority, &list->priority, fault);
-    if (err)
+    if (err) {
         return err;
+    }
     err = get_queue(root, &list->has_queue, list->queue, fault);
-    if (err)
+    if (err) {
         return err;
+    }
     err = get_integer(root, "limit", 1, LIST_MAX, &list->limit, fault);
-    if (err)
+    if (err) {
         return err;
+    }
     err = get_string(root, "cursor", &cursor, fault);
-    if (err)
+    if (err) {
         return err;
-    if (cursor && !cursor_parse(cursor, &list->cursor))
+    }
+    if (cursor && !cursor_parse(cursor, &list->cursor)) {
         return fault_set(fault, ERR_INVALID_FIELD, "cursor must be a next_cursor that list gave, not \"%s\"",
                          cursor);
+    }
     return ERR_OK;
 }
 
-// ---- writing ------------------------------------------------------------------------------------
+// ---- writing ----
 
 static void put_text(struct buf *out, const char *name, const char *text)
 {
@@ -336,10 +377,12 @@ static void encode_nothing(const struct request *request, struct buf *out)
 static void encode_ingest(const struct request *request, struct buf *out)
 {
     const struct ingest_request *ingest = &request->ingest;
-    if (ingest->has_id)
+    if (ingest->has_id) {
         put_id(out, &ingest->id);
-    if (ingest->idempotency_key)
+    }
+    if (ingest->idempotency_key) {
         put_text(out, "idempotency_key", ingest->idempotency_key);
+    }
     put_text(out, "queue", ingest->queue);
     put_text(out, "priority", priority_name(ingest->priority));
     buf_str(out, ",\"ids\":[");
@@ -358,12 +401,15 @@ static void encode_status(const struct request *request, struct buf *out)
 static void encode_list(const struct request *request, struct buf *out)
 {
     const struct list_request *list = &request->list;
-    if (list->has_status)
+    if (list->has_status) {
         put_text(out, "status", status_name(list->status));
-    if (list->has_priority)
+    }
+    if (list->has_priority) {
         put_text(out, "priority", priority_name(list->priority));
-    if (list->has_queue)
+    }
+    if (list->has_queue) {
         put_text(out, "queue", list->queue);
+    }
     put_integer(out, "limit", list->limit);
     if (list->cursor != 0) { // a string, because clients are to take it for opaque
         buf_str(out, ",\"cursor\":\"");
@@ -372,7 +418,7 @@ static void encode_list(const struct request *request, struct buf *out)
     }
 }
 
-// ---- all operations -----------------------------------------------------------------------------
+// ---- all operations ----
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -408,11 +454,13 @@ static enum err parse(struct source *source, struct fault *fault)
 
 static enum err decode_body(const struct source *source, struct request *request, struct fault *fault)
 {
-    if (!cJSON_IsObject(source->json.root))
+    if (!cJSON_IsObject(source->json.root)) {
         return fault_set(fault, ERR_INVALID_FIELD, "the body must be a JSON object with ids and priority");
+    }
     enum err err = json_only(source->json.root, BODY_MEMBERS, COUNT(BODY_MEMBERS), fault);
-    if (err)
+    if (err) {
         return err;
+    }
     request->op = OP_INGEST;
     return decode_content(source, &request->ingest, fault);
 }
@@ -420,19 +468,23 @@ static enum err decode_body(const struct source *source, struct request *request
 static enum err decode_line(const struct source *source, struct request *request, struct fault *fault)
 {
     const cJSON *root = source->json.root;
-    if (!cJSON_IsObject(root))
+    if (!cJSON_IsObject(root)) {
         return fault_set(fault, ERR_BAD_REQUEST, "a request must be a JSON object with op");
+    }
     const char *name = cJSON_GetStringValue(json_get(root, "op"));
     size_t op = 0;
-    while (name && op < COUNT(OPS) && strcmp(name, OPS[op].name) != 0)
+    while (name && op < COUNT(OPS) && strcmp(name, OPS[op].name) != 0) {
         op++;
-    if (!name || op == COUNT(OPS))
+    }
+    if (!name || op == COUNT(OPS)) {
         return fault_set(fault, ERR_BAD_REQUEST,
                          "op must be one of ping, ingest, status, list, stats, not %s",
                          name ? name : "absent");
+    }
     enum err err = json_only(root, OPS[op].members, OPS[op].member_count, fault);
-    if (err)
+    if (err) {
         return err;
+    }
     request->op = (enum op)op;
     return OPS[op].decode(source, request, fault);
 }
@@ -445,12 +497,14 @@ static enum err decode_with(decoder *decode, const char *text, size_t len, struc
     struct source source = {.text = text, .len = len};
     *request = (struct request){0};
     enum err err = parse(&source, fault);
-    if (err)
+    if (err) {
         return err;
+    }
     err = decode(&source, request, fault);
     json_free(&source.json);
-    if (err)
+    if (err) {
         request_fini(request);
+    }
     return err;
 }
 

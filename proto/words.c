@@ -20,8 +20,9 @@ _Static_assert(sizeof(STATUS_NAMES) / sizeof(STATUS_NAMES[0]) == STATUSES, "a na
 static size_t find(const char *const *names, size_t count, const char *text)
 {
     size_t at = 0;
-    while (at < count && strcmp(names[at], text) != 0)
+    while (at < count && strcmp(names[at], text) != 0) {
         at++;
+    }
     return at;
 }
 
@@ -33,8 +34,9 @@ const char *priority_name(enum priority priority)
 bool priority_parse(const char *text, enum priority *priority)
 {
     size_t at = find(PRIORITY_NAMES, PRIORITIES, text);
-    if (at == PRIORITIES)
+    if (at == PRIORITIES) {
         return false;
+    }
     *priority = (enum priority)at;
     return true;
 }
@@ -47,8 +49,9 @@ const char *status_name(enum status status)
 bool status_parse(const char *text, enum status *status)
 {
     size_t at = find(STATUS_NAMES, STATUSES, text);
-    if (at == STATUSES)
+    if (at == STATUSES) {
         return false;
+    }
     *status = (enum status)at;
     return true;
 }
@@ -61,18 +64,21 @@ static bool is_lower_or_digit(char c)
 
 bool queue_name_valid(const char *text)
 {
-    if (!is_lower_or_digit(text[0]))
+    if (!is_lower_or_digit(text[0])) {
         return false;
+    }
     size_t len = 1;
-    while (is_lower_or_digit(text[len]) || text[len] == '.' || text[len] == '_' || text[len] == '-')
+    while (is_lower_or_digit(text[len]) || text[len] == '.' || text[len] == '_' || text[len] == '-') {
         len++;
+    }
     return text[len] == '\0' && len <= QUEUE_NAME_MAX;
 }
 
 bool idempotency_key_valid(const char *text)
 {
     size_t len = 0;
-    while (text[len] >= '!' && text[len] <= '~')
+    while (text[len] >= '!' && text[len] <= '~') {
         len++;
+    }
     return text[len] == '\0' && len >= 1 && len <= IDEMPOTENCY_KEY_MAX;
 }

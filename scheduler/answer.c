@@ -56,8 +56,7 @@ static void reply_failed(struct buf *out, size_t start, enum err err, const char
     reply_error(out, err, message);
 }
 
-// ---- status
-// --------------------------------------------------------------------------------------------------------
+// ---- status ----
 
 static enum err outlook_of(struct loop *loop, const struct ingestion_row *row, struct mono now,
                            struct outlook *outlook)
@@ -242,8 +241,7 @@ static enum err put_status(struct loop *loop, const struct status_request *reque
     return err;
 }
 
-// ---- list
-// ----------------------------------------------------------------------------------------------------------
+// ---- list ----
 
 static enum err put_list(struct loop *loop, const struct list_request *request, struct buf *out)
 {
@@ -282,8 +280,7 @@ static enum err put_list(struct loop *loop, const struct list_request *request, 
     return err;
 }
 
-// ---- stats
-// ---------------------------------------------------------------------------------------------------------
+// ---- stats ----
 
 static void put_queue(struct buf *out, const struct queue_view *queue, struct mono now)
 {

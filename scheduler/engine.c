@@ -54,8 +54,7 @@ void engine_free(struct engine *engine)
     free(engine);
 }
 
-// ---- queues
-// --------------------------------------------------------------------------------------------------------
+// ---- queues ----
 
 struct queue *engine_queue(const struct engine *engine, int64_t id)
 {
@@ -176,8 +175,7 @@ enum err engine_add_queue(struct engine *engine, const struct queue_row *row,
     return err;
 }
 
-// ---- flights
-// -------------------------------------------------------------------------------------------------------
+// ---- flights ----
 
 // Adds a flight at its place by start. New ones belong at the end; only those taken over after a reload look
 // further.
@@ -234,8 +232,7 @@ enum err engine_add_flight(struct engine *engine, const struct batch_key *key, s
     return err;
 }
 
-// ---- look-ahead
-// ----------------------------------------------------------------------------------------------------
+// ---- look-ahead ----
 
 bool engine_wants(struct engine *engine, struct want *want)
 {
@@ -281,8 +278,7 @@ enum err engine_give_backoff(struct engine *engine, const struct want *want, con
     return schedule_give(&engine->schedule, rows, count, want->count);
 }
 
-// ---- accepting
-// -----------------------------------------------------------------------------------------------------
+// ---- accepting ----
 
 enum err engine_admit(struct engine *engine, const struct ingest_request *request,
                       struct admission *admission, struct fault *fault)
@@ -338,8 +334,7 @@ void engine_declined(struct engine *engine, const struct admission *admission)
     }
 }
 
-// ---- dispatching
-// ---------------------------------------------------------------------------------------------------
+// ---- dispatching ----
 
 static enum err wait_again(struct engine *engine, struct queue *queue, const struct place *place)
 {

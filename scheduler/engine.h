@@ -24,8 +24,7 @@ struct flight;
 struct engine *engine_new(uint64_t max_waiting); // NULL without memory
 void engine_free(struct engine *engine);         // NULL is fine
 
-// ---- building it from the store
-// --------------------------------------------------------------------------------------
+// ---- building it from the store ----
 
 // expected_ns: a first guess of a delivery's time for when none was measured.
 MUST_CHECK enum err engine_add_queue(struct engine *engine, const struct queue_row *row,
@@ -34,8 +33,7 @@ MUST_CHECK enum err engine_add_queue(struct engine *engine, const struct queue_r
 MUST_CHECK enum err engine_add_flight(struct engine *engine, const struct batch_key *key, struct mono started,
                                       struct flight **flight);
 
-// ---- look-ahead
-// ----------------------------------------------------------------------------------------------------
+// ---- look-ahead ----
 
 enum want_kind { WANT_RUNS, WANT_BACKOFF };
 // What it needs of the store before it can decide further; arguments of store_read_waiting or
@@ -57,8 +55,7 @@ MUST_CHECK enum err engine_give_runs(struct engine *engine, const struct want *w
 MUST_CHECK enum err engine_give_backoff(struct engine *engine, const struct want *want,
                                         const struct backoff_row *rows, size_t count);
 
-// ---- accepting
-// -------------------------------------------------------------------------------------------------------
+// ---- accepting ----
 
 struct admission {
     int64_t queue;
@@ -76,8 +73,7 @@ MUST_CHECK enum err engine_accepted(struct engine *engine, const struct admissio
                                     struct mono now);
 void engine_declined(struct engine *engine, const struct admission *admission);
 
-// ---- dispatching
-// -----------------------------------------------------------------------------------------------------
+// ---- dispatching ----
 
 // A batch whose backoff is over at `now`: it waits at its old place again (store_promote). ERR_NOT_FOUND when
 // there is none.
@@ -106,8 +102,7 @@ bool engine_take_changed(struct engine *engine, int64_t *queue, struct queue_fig
 // wants look-ahead on the retries, as after it was built.
 struct mono engine_wake(const struct engine *engine);
 
-// ---- what can be asked
-// -------------------------------------------------------------------------------------------------
+// ---- what can be asked ----
 
 // Where an ingestion stands among the waiting, as the store counts it.
 struct standing {

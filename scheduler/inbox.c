@@ -17,12 +17,14 @@ enum err inbox_new(struct inbox **inbox)
 {
     struct inbox *in = calloc(1, sizeof(*in));
 
-    if (!in)
+    if (!in) {
         return ERR_NO_MEMORY;
+    }
     in->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (in->fd < 0 || pthread_mutex_init(&in->lock, NULL) != 0) {
-        if (in->fd >= 0)
+        if (in->fd >= 0) {
             close(in->fd);
+        }
         free(in);
         return ERR_INTERNAL;
     }
@@ -32,8 +34,9 @@ enum err inbox_new(struct inbox **inbox)
 
 void inbox_free(struct inbox *inbox)
 {
-    if (!inbox)
+    if (!inbox) {
         return;
+    }
     assert(!inbox->first);
     pthread_mutex_destroy(&inbox->lock);
     close(inbox->fd);

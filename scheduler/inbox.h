@@ -1,4 +1,5 @@
-// inbox.h - what reaches the loop from other threads: many producers, one consumer, woken through a descriptor.
+// inbox.h - what reaches the loop from other threads: many producers, one consumer, woken through a
+// descriptor.
 #ifndef SLUICE_SCHEDULER_INBOX_H
 #define SLUICE_SCHEDULER_INBOX_H
 

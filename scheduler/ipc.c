@@ -64,7 +64,7 @@ struct ipc {
     struct ipc_context contexts[CONTEXTS];
 };
 
-// ---- contexts -------------------------------------------------------------------------------------------
+// ---- contexts ----
 
 static struct ipc_context *take_idle(struct ipc *ipc)
 {
@@ -88,8 +88,9 @@ static void end_call(struct ipc *ipc)
 {
     pthread_mutex_lock(&ipc->lock);
     ipc->calls--;
-    if (ipc->calls == 0)
+    if (ipc->calls == 0) {
         pthread_cond_broadcast(&ipc->no_calls);
+    }
     pthread_mutex_unlock(&ipc->lock);
 }
 
@@ -163,8 +164,9 @@ static void send_reply(struct ipc_context *context, const struct buf *lines)
         release(context);
         return;
     }
-    if (lines->len > 0)
+    if (lines->len > 0) {
         memcpy(nng_msg_body(msg), lines->data, lines->len);
+    }
     if (!begin_sending(context)) {
         nng_msg_free(msg);
         release(context);
@@ -185,17 +187,19 @@ static void sent(struct ipc_context *context)
         nng_msg_free(nng_aio_get_msg(context->aio));
         nng_aio_set_msg(context->aio, NULL);
     }
-    if (result == NNG_ETIMEDOUT)
+    if (result == NNG_ETIMEDOUT) {
         nng_pipe_close(context->pipe);
+    }
     pthread_mutex_lock(&ipc->lock);
     ipc->sending--;
-    if (ipc->closing && ipc->sending == 0)
+    if (ipc->closing && ipc->sending == 0) {
         nng_aio_cancel(ipc->grace); // it has no callback
+    }
     pthread_mutex_unlock(&ipc->lock);
     release(context);
 }
 
-// ---- messages -------------------------------------------------------------------------------------------
+// ---- messages ----
 
 static void decode_line(struct ipc *ipc, const char *line, size_t len, struct ipc_request *into)
 {
@@ -203,8 +207,9 @@ static void decode_line(struct ipc *ipc, const char *line, size_t len, struct ip
     struct fault *fault = &into->fault;
 
     fault->err = request_from_line(line, len, request, fault);
-    if (fault->err != ERR_OK || request->op != OP_INGEST || request->ingest.has_id)
+    if (fault->err != ERR_OK || request->op != OP_INGEST || request->ingest.has_id) {
         return;
+    }
     enum err err = id_mint(&ipc->minter, wall_now().ms, &request->ingest.id);
     request->ingest.has_id = err == ERR_OK;
     if (err != ERR_OK) {
@@ -215,8 +220,9 @@ static void decode_line(struct ipc *ipc, const char *line, size_t len, struct ip
 
 static void free_requests(struct ipc_message *message)
 {
-    for (size_t i = 0; i < message->count; i++)
+    for (size_t i = 0; i < message->count; i++) {
         request_fini(&message->requests[i].request);
+    }
     free(message->requests);
     message->requests = NULL;
     message->count = 0;
@@ -259,8 +265,9 @@ static size_t count_lines(const char *text, size_t len)
 {
     size_t count = 0, at = 0, line_len;
 
-    while (count <= MESSAGE_LINES_MAX && lines_next(text, len, &at, &line_len))
+    while (count <= MESSAGE_LINES_MAX && lines_next(text, len, &at, &line_len)) {
         count++;
+    }
     return count;
 }
 
@@ -312,8 +319,9 @@ static void decode(struct ipc_context *context)
         refuse(context, ERR_NO_MEMORY, "no memory for the message");
         return;
     }
-    while ((line = lines_next(text, len, &at, &line_len)))
+    while ((line = lines_next(text, len, &at, &line_len))) {
         decode_line(ipc, line, line_len, &message->requests[message->count++]);
+    }
     drop_message(context);
     post(context);
 }
@@ -338,10 +346,11 @@ static void received(struct ipc_context *context)
     context->msg = nng_aio_get_msg(context->aio);
     nng_aio_set_msg(context->aio, NULL);
     context->pipe = nng_msg_get_pipe(context->msg);
-    if (nng_msg_len(context->msg) <= CALLBACK_MAX)
+    if (nng_msg_len(context->msg) <= CALLBACK_MAX) {
         decode(context);
-    else
+    } else {
         worker_post(ipc->worker, &context->work);
+    }
 }
 
 static void on_event(void *arg)
@@ -358,7 +367,7 @@ static void on_event(void *arg)
     }
 }
 
-// ---- life -----------------------------------------------------------------------------------------------
+// ---- life ----
 
 // For the watch.
 static bool is_receiving(void *arg)
@@ -374,8 +383,9 @@ static bool is_receiving(void *arg)
 
 static void ipc_free(struct ipc *ipc)
 {
-    for (size_t i = 0; i < CONTEXTS; i++)
+    for (size_t i = 0; i < CONTEXTS; i++) {
         nng_aio_free(ipc->contexts[i].aio);
+    }
     nng_aio_free(ipc->grace);
     ipc_watch_free(ipc->watch);
     id_minter_fini(&ipc->minter);
@@ -389,16 +399,18 @@ static void stop_taking(struct ipc *ipc)
 {
     pthread_mutex_lock(&ipc->lock);
     ipc->closing = true;
-    while (ipc->calls > 0)
+    while (ipc->calls > 0) {
         pthread_cond_wait(&ipc->no_calls, &ipc->lock);
+    }
     pthread_mutex_unlock(&ipc->lock);
 }
 
 // After the socket was closed: waits for the callbacks and for what the worker has got.
 static void stop_contexts(struct ipc *ipc)
 {
-    for (size_t i = 0; i < CONTEXTS; i++)
+    for (size_t i = 0; i < CONTEXTS; i++) {
         nng_aio_stop(ipc->contexts[i].aio);
+    }
     worker_stop(ipc->worker);
     ipc->worker = NULL;
 }
@@ -410,8 +422,9 @@ static void drop_user(struct ipc *ipc)
     pthread_mutex_lock(&ipc->lock);
     last = --ipc->users == 0;
     pthread_mutex_unlock(&ipc->lock);
-    if (last)
+    if (last) {
         ipc_free(ipc);
+    }
 }
 
 static enum err open_contexts(struct ipc *ipc)
@@ -423,8 +436,9 @@ static enum err open_contexts(struct ipc *ipc)
         context->message.item.kind = INBOX_MESSAGE;
         context->message.context = context;
         if (nng_aio_alloc(&context->aio, on_event, context) != 0 ||
-            nng_ctx_open(&context->ctx, ipc->socket) != 0)
+            nng_ctx_open(&context->ctx, ipc->socket) != 0) {
             return ERR_NO_MEMORY;
+        }
         context->next = ipc->idle;
         ipc->idle = context;
     }
@@ -434,8 +448,9 @@ static enum err open_contexts(struct ipc *ipc)
 static enum err open_resources(struct ipc *ipc)
 {
     if (nng_aio_alloc(&ipc->grace, NULL, NULL) != 0 || nng_rep0_open(&ipc->socket) != 0 ||
-        nng_socket_set_size(ipc->socket, NNG_OPT_RECVMAXSZ, MESSAGE_MAX) != 0)
+        nng_socket_set_size(ipc->socket, NNG_OPT_RECVMAXSZ, MESSAGE_MAX) != 0) {
         return ERR_NO_MEMORY;
+    }
     enum err err = open_contexts(ipc);
     return err == ERR_OK ? worker_start(&ipc->worker) : err;
 }
@@ -444,18 +459,20 @@ enum err ipc_open(const char *url, struct inbox *inbox, struct ipc **ipc, struct
 {
     struct ipc *made = calloc(1, sizeof(*made));
 
-    if (!made)
+    if (!made) {
         return fault_set(fault, ERR_NO_MEMORY, "no memory for %s", url);
+    }
     made->inbox = inbox;
     made->users = 1;
     pthread_mutex_init(&made->lock, NULL);
     pthread_cond_init(&made->no_calls, NULL);
     id_minter_init(&made->minter);
     enum err err = open_resources(made);
-    if (err != ERR_OK)
+    if (err != ERR_OK) {
         (void)fault_set(fault, err, "no memory or no resources for %s", url);
-    else
+    } else {
         err = ipc_watch_new(url, made->socket, is_receiving, made, &made->watch, fault);
+    }
     if (err == ERR_OK) {
         receive_more(made);
         err = ipc_watch_start(made->watch, fault);
@@ -484,12 +501,14 @@ void ipc_reply(struct ipc_message *message, struct buf *lines)
 
 void ipc_close(struct ipc *ipc)
 {
-    if (!ipc)
+    if (!ipc) {
         return;
+    }
     stop_taking(ipc);
     pthread_mutex_lock(&ipc->lock);
-    if (ipc->sending > 0)
+    if (ipc->sending > 0) {
         nng_sleep_aio(GRACE_MS, ipc->grace); // sent() ends it early
+    }
     pthread_mutex_unlock(&ipc->lock);
     nng_aio_wait(ipc->grace);
     // What NNG calls sent lies in the peers' sockets, and a peer that sees us hang up first does not read it

@@ -1,5 +1,5 @@
-// ipc.h - the scheduler's socket: NNG rep contexts that receive messages, split them into requests and hand them to the
-// inbox; and the way back. Threads: NNG's callbacks and one worker; the loop calls ipc_reply.
+// ipc.h - the scheduler's socket: NNG rep contexts that receive messages, split them into requests and hand
+// them to the inbox; and the way back. Threads: NNG's callbacks and one worker; the loop calls ipc_reply.
 #ifndef SLUICE_SCHEDULER_IPC_H
 #define SLUICE_SCHEDULER_IPC_H
 
@@ -15,8 +15,8 @@ struct ipc_request {
     struct fault fault;
 };
 
-// One message: its requests, and one reply line for each in the same order. The inbox and the loop hold it between
-// arrival and ipc_reply.
+// One message: its requests, and one reply line for each in the same order. The inbox and the loop hold it
+// between arrival and ipc_reply.
 struct ipc_message {
     struct inbox_item item;
     struct ipc_request *requests;
@@ -25,15 +25,17 @@ struct ipc_message {
     struct ipc_context *context;
 };
 
-// Listens on url ("ipc://PATH"; the directory exists), socket mode 0660. A stale socket file is replaced, anything else at
-// the path is refused. Serves until ipc_close. ERR_SCHEDULER_UNAVAILABLE when the path is taken or cannot be used.
-// (The caller holds a lock file beside the socket, so that a living daemon's socket is never taken for a stale one.)
+// Listens on url ("ipc://PATH"; the directory exists), socket mode 0660. A stale socket file is replaced,
+// anything else at the path is refused. Serves until ipc_close. ERR_SCHEDULER_UNAVAILABLE when the path is
+// taken or cannot be used. (The caller holds a lock file beside the socket, so that a living daemon's socket
+// is never taken for a stale one.)
 MUST_CHECK enum err ipc_open(const char *url, struct inbox *inbox, struct ipc **ipc, struct fault *fault);
-// Sends the lines (one for each request; `lines` is copied or taken: it is empty afterwards) and frees the message with its
-// requests. If the peer is gone the reply is dropped.
+// Sends the lines (one for each request; `lines` is copied or taken: it is empty afterwards) and frees the
+// message with its requests. If the peer is gone the reply is dropped.
 void ipc_reply(struct ipc_message *message, struct buf *lines);
-// Takes no more messages, waits a moment for replies on their way (at most 1 s), removes the socket file. Nothing is posted to
-// the inbox afterwards; messages that were posted before must still be given to ipc_reply, which then only frees them.
+// Takes no more messages, waits a moment for replies on their way (at most 1 s), removes the socket file.
+// Nothing is posted to the inbox afterwards; messages that were posted before must still be given to
+// ipc_reply, which then only frees them.
 void ipc_close(struct ipc *ipc);
 
 #endif

@@ -49,20 +49,24 @@ static enum err listen_on_path(struct ipc_watch *watch, struct fault *fault)
 
     // NNG itself would delete whatever is there.
     if (lstat(watch->path, &st) == 0) {
-        if (!S_ISSOCK(st.st_mode))
+        if (!S_ISSOCK(st.st_mode)) {
             return fault_set(fault, ERR_SCHEDULER_UNAVAILABLE, "%s exists and is not a socket", watch->path);
-        if (unlink(watch->path) != 0)
+        }
+        if (unlink(watch->path) != 0) {
             return fault_set(fault, ERR_SCHEDULER_UNAVAILABLE, "cannot remove the old socket %s: %s",
                              watch->path, strerrordesc_np(errno));
+        }
     } else if (errno != ENOENT) {
         return fault_set(fault, ERR_SCHEDULER_UNAVAILABLE, "cannot use %s: %s", watch->path,
                          strerrordesc_np(errno));
     }
     result = nng_listener_create(&listener, watch->socket, watch->url);
-    if (result == 0)
+    if (result == 0) {
         result = nng_listener_set_int(listener, NNG_OPT_IPC_PERMISSIONS, SOCKET_MODE);
-    if (result == 0)
+    }
+    if (result == 0) {
         result = nng_listener_start(listener, 0);
+    }
     if (result != 0) {
         (void)nng_listener_close(listener);
         return fault_set(fault, ERR_SCHEDULER_UNAVAILABLE, "cannot listen on %s: %s", watch->path,
@@ -79,8 +83,9 @@ static bool exchange(struct ipc_watch *watch, nng_socket socket)
     nng_aio *aio = watch->probe_aio;
     nng_msg *msg;
 
-    if (nng_msg_alloc(&msg, watch->line_len) != 0)
+    if (nng_msg_alloc(&msg, watch->line_len) != 0) {
         return false;
+    }
     memcpy(nng_msg_body(msg), watch->line, watch->line_len);
     nng_aio_set_timeout(aio, CHECK_MS);
     nng_aio_set_msg(aio, msg);
@@ -93,8 +98,9 @@ static bool exchange(struct ipc_watch *watch, nng_socket socket)
     }
     nng_recv_aio(socket, aio);
     nng_aio_wait(aio);
-    if (nng_aio_result(aio) != 0)
+    if (nng_aio_result(aio) != 0) {
         return false;
+    }
     msg = nng_aio_get_msg(aio);
     nng_aio_set_msg(aio, NULL);
     bool same =
@@ -109,8 +115,9 @@ static bool round_trip(struct ipc_watch *watch)
     nng_socket socket = NNG_SOCKET_INITIALIZER;
     bool good;
 
-    if (nng_req0_open(&socket) != 0)
+    if (nng_req0_open(&socket) != 0) {
         return false;
+    }
     good = nng_socket_set_ms(socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE) == 0 &&
            nng_dial(socket, watch->url, NULL, NNG_FLAG_NONBLOCK) == 0 && exchange(watch, socket);
     (void)nng_close(socket);
@@ -128,10 +135,11 @@ static void listen_anew(struct ipc_watch *watch)
     struct fault fault;
 
     (void)nng_listener_close(watch->listener);
-    if (listen_on_path(watch, &fault) == ERR_OK)
+    if (listen_on_path(watch, &fault) == ERR_OK) {
         log_line(LOG_LEVEL_WARNING, "ipc", "listening_anew", "path=\"%s\"", watch->path);
-    else
+    } else {
         log_line(LOG_LEVEL_ERROR, "ipc", "cannot_listen", "error=\"%s\"", fault.detail);
+    }
 }
 
 static void *watch_main(void *arg)
@@ -141,10 +149,12 @@ static void *watch_main(void *arg)
     for (;;) {
         nng_sleep_aio(CHECK_EVERY_MS, watch->sleep_aio);
         nng_aio_wait(watch->sleep_aio);
-        if (nng_aio_result(watch->sleep_aio) != 0)
+        if (nng_aio_result(watch->sleep_aio) != 0) {
             break;
-        if (is_dead(watch))
+        }
+        if (is_dead(watch)) {
             listen_anew(watch);
+        }
     }
     // Here and not in ipc_watch_stop, which must not wait for it without a limit.
     (void)nng_close(watch->socket);
@@ -161,12 +171,14 @@ static enum err make_line(struct ipc_watch *watch)
     id_minter_init(&minter);
     enum err err = id_mint(&minter, wall_now().ms, &id);
     id_minter_fini(&minter);
-    if (err != ERR_OK)
+    if (err != ERR_OK) {
         return err;
+    }
     id_format(&id, nonce);
     int len = snprintf(watch->line, sizeof(watch->line), "{\"op\":\"ping\",\"probe\":\"%s\"}\n", nonce);
-    if (len < 0 || (size_t)len >= sizeof(watch->line))
+    if (len < 0 || (size_t)len >= sizeof(watch->line)) {
         return ERR_INTERNAL;
+    }
     watch->line_len = (size_t)len;
     return ERR_OK;
 }
@@ -176,8 +188,9 @@ static enum err build(struct ipc_watch *watch, const char *url)
     watch->closed_fd = eventfd(0, EFD_CLOEXEC);
     watch->url = strdup(url);
     if (watch->closed_fd < 0 || !watch->url || nng_aio_alloc(&watch->sleep_aio, NULL, NULL) != 0 ||
-        nng_aio_alloc(&watch->probe_aio, NULL, NULL) != 0)
+        nng_aio_alloc(&watch->probe_aio, NULL, NULL) != 0) {
         return ERR_NO_MEMORY;
+    }
     watch->path = watch->url + strlen(URL_SCHEME);
     return make_line(watch);
 }
@@ -188,20 +201,23 @@ enum err ipc_watch_new(const char *url, nng_socket socket, ipc_watch_receiving *
     size_t scheme_len = strlen(URL_SCHEME);
 
     if (strncmp(url, URL_SCHEME, scheme_len) != 0 || url[scheme_len] == '\0' ||
-        strlen(url) > scheme_len + PATH_LENGTH_MAX)
+        strlen(url) > scheme_len + PATH_LENGTH_MAX) {
         return fault_set(fault, ERR_SCHEDULER_UNAVAILABLE,
                          "'%s' is not ipc://PATH with a path of 1 to %d bytes", url, PATH_LENGTH_MAX);
+    }
     struct ipc_watch *made = calloc(1, sizeof(*made));
-    if (!made)
+    if (!made) {
         return fault_set(fault, ERR_NO_MEMORY, "no memory for %s", url);
+    }
     made->socket = socket;
     made->receiving = receiving;
     made->arg = arg;
     enum err err = build(made, url);
-    if (err != ERR_OK)
+    if (err != ERR_OK) {
         (void)fault_set(fault, err, "no memory or no resources for %s", url);
-    else
+    } else {
         err = listen_on_path(made, fault);
+    }
     if (err != ERR_OK) {
         ipc_watch_free(made);
         return err;
@@ -212,11 +228,13 @@ enum err ipc_watch_new(const char *url, nng_socket socket, ipc_watch_receiving *
 
 enum err ipc_watch_start(struct ipc_watch *watch, struct fault *fault)
 {
-    if (!round_trip(watch))
+    if (!round_trip(watch)) {
         return fault_set(fault, ERR_SCHEDULER_UNAVAILABLE, "%s does not answer its own round trip",
                          watch->url);
-    if (pthread_create(&watch->thread, NULL, watch_main, watch) != 0)
+    }
+    if (pthread_create(&watch->thread, NULL, watch_main, watch) != 0) {
         return fault_set(fault, ERR_NO_MEMORY, "no thread to watch %s", watch->url);
+    }
     return ERR_OK;
 }
 
@@ -242,12 +260,14 @@ enum err ipc_watch_stop(struct ipc_watch *watch)
 
 void ipc_watch_free(struct ipc_watch *watch)
 {
-    if (!watch)
+    if (!watch) {
         return;
+    }
     nng_aio_free(watch->sleep_aio);
     nng_aio_free(watch->probe_aio);
-    if (watch->closed_fd >= 0)
+    if (watch->closed_fd >= 0) {
         close(watch->closed_fd);
+    }
     free(watch->url);
     free(watch);
 }

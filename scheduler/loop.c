@@ -86,8 +86,7 @@ static struct mono run_targets(struct loop *loop, struct mono now)
     return wake;
 }
 
-// ---- waiting
-// -------------------------------------------------------------------------------------------------------
+// ---- waiting ----
 
 struct wait {
     int epoll;
@@ -138,8 +137,7 @@ static enum err wait_until(const struct wait *wait, struct mono wake)
     return n >= 0 || errno == EINTR ? ERR_OK : ERR_INTERNAL;
 }
 
-// ---- the loop
-// ------------------------------------------------------------------------------------------------------
+// ---- the loop ----
 
 static bool signalled(const struct loop *loop)
 {

@@ -49,8 +49,7 @@ struct loop {
 // exit code.
 int loop_run(struct loop *loop);
 
-// ---- between loop.c, turn.c, recover.c and answer.c
-// ------------------------------------------------------------------
+// ---- between loop.c, turn.c, recover.c and answer.c ----
 
 // Takes the inbox apart into messages, late starts and ends.
 void loop_take(struct loop *loop);

@@ -6,7 +6,7 @@
 
 #define LIST_LOOKS_MAX 1000 // rows that one page of a list looks at
 
-// ---- the look-ahead ---------------------------------------------------------------------------------------
+// ---- the look-ahead ----
 
 // From columns queue, priority, seq, index.
 static enum err read_key(sqlite3_stmt *stmt, struct batch_key *key)
@@ -99,7 +99,7 @@ enum err store_read_backoff(struct store *store, struct mono after_due, int64_t 
     return err;
 }
 
-// ---- the status table -------------------------------------------------------------------------------------
+// ---- the status table ----
 
 enum status ingestion_status(const struct ingestion_row *row)
 {

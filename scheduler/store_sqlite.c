@@ -9,7 +9,7 @@
 #define CHECKPOINT_FRAMES ((8 << 20) / PAGE_BYTES) // a checkpoint is worth its sync
 #define CROWDED_FRAMES ((64 << 20) / PAGE_BYTES)   // the log may not grow further
 
-// ---- running statements -----------------------------------------------------------------------------------
+// ---- running statements ----
 
 // A full disk is SQLITE_FULL, but a quota or a limit is an I/O error like others, and sqlite3_system_errno
 // knows no reason for one in COMMIT; errno does, when it was cleared before.
@@ -119,7 +119,7 @@ bool column_text(sqlite3_stmt *stmt, int column, char *text, size_t size)
     return true;
 }
 
-// ---- transactions -----------------------------------------------------------------------------------------
+// ---- transactions ----
 
 // Moves the log's pages into the database, after which the next commit starts the log anew.
 static enum err checkpoint(struct store *store)

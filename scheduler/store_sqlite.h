@@ -19,7 +19,7 @@
 #define STORE_FILE "sluice.db"
 #define STORE_APPLICATION_ID 0x534c5543 // "SLUC", in the file's header: this file is ours
 
-// ---- statements -------------------------------------------------------------------------------------------
+// ---- statements ----
 
 #define INGESTION_COLUMNS                                                                                    \
     "seq, id, queue, priority, batch_size, id_count, batch_count, created_ms, "                              \
@@ -107,7 +107,7 @@ enum statement {
         STATEMENTS
 };
 
-// ---- the open store ---------------------------------------------------------------------------------------
+// ---- the open store ----
 
 // A change of how many batches wait in one block of COUNT_FANOUT sequence numbers, not yet written.
 struct count_delta {
@@ -157,7 +157,7 @@ bool column_priority(sqlite3_stmt *stmt, int column, enum priority *priority);
 // False when the text does not fit.
 bool column_text(sqlite3_stmt *stmt, int column, char *text, size_t size);
 
-// ---- store_schema.c ---------------------------------------------------------------------------------------
+// ---- store_schema.c ----
 
 // Step n leads from schema version n to n + 1.
 extern const char *const store_schema_steps[];
@@ -166,7 +166,7 @@ extern const int store_schema_version;
 // fails nothing has changed.
 MUST_CHECK int store_schema_migrate(sqlite3 *db, const char *const *steps, int from, int to);
 
-// ---- store_ids.c ------------------------------------------------------------------------------------------
+// ---- store_ids.c ----
 
 MUST_CHECK enum err ids_write(struct store *store, int64_t seq, const struct ids *ids);
 // Appends the IDs with from <= position < from + count, which exist.
@@ -174,7 +174,7 @@ MUST_CHECK enum err ids_read(struct store *store, int64_t seq, uint32_t from, ui
                              struct buf *text);
 MUST_CHECK enum err ids_same(struct store *store, int64_t seq, const struct ids *ids, bool *same);
 
-// ---- store_counts.c ---------------------------------------------------------------------------------------
+// ---- store_counts.c ----
 
 #define COUNT_BITS 6
 // Notes that n batches of this ingestion more (or fewer) wait; ingestion.waiting is the caller's.
@@ -183,7 +183,7 @@ MUST_CHECK enum err counts_add(struct store *store, int64_t queue, enum priority
 // Writes what was noted.
 MUST_CHECK enum err counts_flush(struct store *store);
 
-// ---- store_read.c -----------------------------------------------------------------------------------------
+// ---- store_read.c ----
 
 // From a row of INGESTION_COLUMNS; ERR_STORAGE_IO when it makes no sense.
 MUST_CHECK enum err read_ingestion(sqlite3_stmt *stmt, struct ingestion_row *row);

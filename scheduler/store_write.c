@@ -4,7 +4,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-// ---- ingestions -------------------------------------------------------------------------------------------
+// ---- ingestions ----
 
 static void bind_text_or_null(sqlite3_stmt *stmt, int parameter, const char *text)
 {
@@ -122,7 +122,7 @@ enum err store_insert(struct store *store, struct insert *inserts, size_t count)
     return store_written(store, err);
 }
 
-// ---- batches ----------------------------------------------------------------------------------------------
+// ---- batches ----
 
 // Takes one batch out of the run it waits in.
 static enum err take_waiting(struct store *store, const struct batch_key *key)

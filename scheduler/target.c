@@ -25,8 +25,9 @@ static const struct target_kind kinds[] = {
 static const struct target_kind *find_kind(const char *text, struct fault *fault)
 {
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
-        if (strncmp(text, kinds[i].prefix, strlen(kinds[i].prefix)) == 0)
+        if (strncmp(text, kinds[i].prefix, strlen(kinds[i].prefix)) == 0) {
             return &kinds[i];
+        }
     }
     (void)fault_set(
         fault, ERR_INVALID_FIELD,
@@ -51,14 +52,16 @@ enum err target_new(const char *text, struct inbox *inbox, struct target **targe
 
 void target_free(struct target *target)
 {
-    if (target)
+    if (target) {
         target->ops->free(target);
+    }
 }
 
 void delivery_free(struct delivery *delivery)
 {
-    if (!delivery)
+    if (!delivery) {
         return;
+    }
     free(delivery->ids);
     free(delivery);
 }
@@ -91,8 +94,9 @@ void delivery_explain(struct delivery *delivery, const char *format, ...)
     va_end(args);
 
     size_t len = written < 0 ? 0 : (size_t)written;
-    if (len >= size)
+    if (len >= size) {
         len = utf8_cut(error, size - 1);
+    }
     error[len] = '\0';
     utf8_scrub(error, len);
 }

@@ -55,7 +55,7 @@ struct http {
     struct attempt *running;
 };
 
-// ---- libcurl's callbacks --------------------------------------------------------------------------------
+// ---- libcurl's callbacks ----
 
 static size_t read_body(char *into, size_t size, size_t count, void *arg)
 {
@@ -64,8 +64,9 @@ static size_t read_body(char *into, size_t size, size_t count, void *arg)
     size_t left = attempt->body.len - attempt->body_sent;
     size_t len = left < room ? left : room;
 
-    if (len > 0)
+    if (len > 0) {
         memcpy(into, attempt->body.data + attempt->body_sent, len);
+    }
     attempt->body_sent += len;
     return len;
 }
@@ -98,12 +99,13 @@ static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_so
     return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
-// ---- attempts -------------------------------------------------------------------------------------------
+// ---- attempts ----
 
 static void attempt_free(struct attempt *attempt)
 {
-    if (!attempt)
+    if (!attempt) {
         return;
+    }
     curl_easy_cleanup(attempt->easy);
     curl_slist_free_all(attempt->headers);
     buf_fini(&attempt->body);
@@ -119,8 +121,9 @@ static bool make_headers(struct attempt *attempt)
 
     for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
         struct curl_slist *longer = curl_slist_append(attempt->headers, lines[i]);
-        if (!longer)
+        if (!longer) {
             return false;
+        }
         attempt->headers = longer;
     }
     return true;
@@ -151,10 +154,12 @@ static CURLcode set_options(CURL *easy, struct attempt *attempt, const struct ht
     SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
     SET(CURLOPT_ERRORBUFFER, attempt->error);
     SET(CURLOPT_PRIVATE, attempt);
-    if (http->ca_file)
+    if (http->ca_file) {
         SET(CURLOPT_CAINFO, http->ca_file);
-    if (http->ca_path)
+    }
+    if (http->ca_path) {
         SET(CURLOPT_CAPATH, http->ca_path);
+    }
 #undef SET
     return code;
 }
@@ -163,8 +168,9 @@ static struct attempt *attempt_new(const struct http *http)
 {
     struct attempt *attempt = calloc(1, sizeof(*attempt));
 
-    if (!attempt)
+    if (!attempt) {
         return NULL;
+    }
     buf_init(&attempt->body);
     attempt->easy = curl_easy_init();
     if (!attempt->easy || !make_headers(attempt) || set_options(attempt->easy, attempt, http) != CURLE_OK) {
@@ -178,8 +184,9 @@ static struct attempt *take_attempt(struct http *http)
 {
     struct attempt *attempt = http->idle;
 
-    if (!attempt)
+    if (!attempt) {
         return attempt_new(http);
+    }
     http->idle = attempt->next;
     http->idle_count--;
     return attempt;
@@ -197,15 +204,16 @@ static void put_attempt(struct http *http, struct attempt *attempt)
     http->idle_count++;
 }
 
-// ---- the start of a delivery ----------------------------------------------------------------------------
+// ---- the start of a delivery ----
 
 static bool prepare(struct attempt *attempt, const struct delivery *delivery)
 {
     int64_t timeout_ms = delivery->timeout_ns / NS_PER_MS;
 
     delivery_body(delivery, &attempt->body);
-    if (buf_err(&attempt->body) != ERR_OK)
+    if (buf_err(&attempt->body) != ERR_OK) {
         return false;
+    }
     attempt->body_sent = 0;
     attempt->answer_len = 0;
     attempt->answer_read = 0;
@@ -224,8 +232,9 @@ static void start_delivery(struct http *http, struct delivery *delivery)
 
     delivery_begin(delivery, http->inbox);
     if (!ready || curl_multi_add_handle(http->multi, attempt->easy) != CURLM_OK) {
-        if (attempt)
+        if (attempt) {
             put_attempt(http, attempt);
+        }
         delivery_explain(delivery, "no memory for the delivery");
         delivery_end(delivery, OUTCOME_RETRY, http->inbox);
         return;
@@ -233,20 +242,23 @@ static void start_delivery(struct http *http, struct delivery *delivery)
     attempt->delivery = delivery;
     attempt->prev = NULL;
     attempt->next = http->running;
-    if (http->running)
+    if (http->running) {
         http->running->prev = attempt;
+    }
     http->running = attempt;
 }
 
-// ---- its end --------------------------------------------------------------------------------------------
+// ---- its end ----
 
 // What a status means, but for Retry-After.
 static enum outcome_class judge_status(long status)
 {
-    if (status >= 200 && status <= 299)
+    if (status >= 200 && status <= 299) {
         return OUTCOME_COMPLETED;
-    if (status == 408 || status == 425 || status == 429 || (status >= 500 && status <= 599))
+    }
+    if (status == 408 || status == 425 || status == 429 || (status >= 500 && status <= 599)) {
         return OUTCOME_RETRY;
+    }
     return OUTCOME_FAILED;
 }
 
@@ -260,11 +272,13 @@ static enum outcome_class judge_answer(struct attempt *attempt)
     (void)curl_easy_getinfo(attempt->easy, CURLINFO_RETRY_AFTER, &wait_s);
 
     enum outcome_class class = judge_status(status);
-    if (class == OUTCOME_COMPLETED)
+    if (class == OUTCOME_COMPLETED) {
         return class;
+    }
     for (size_t i = 0; i < attempt->answer_len; i++) {
-        if (strchr("\t\n\r", attempt->answer[i]))
+        if (strchr("\t\n\r", attempt->answer[i])) {
             attempt->answer[i] = ' '; // the error is one line
+        }
     }
     delivery_explain(delivery, attempt->answer_len > 0 ? "HTTP %ld: %.*s" : "HTTP %ld", status,
                      (int)attempt->answer_len, attempt->answer);
@@ -307,12 +321,14 @@ static void end_attempt(struct http *http, struct attempt *attempt, CURLcode cod
     enum outcome_class class = answered ? judge_answer(attempt) : judge_failure(attempt, code);
 
     (void)curl_multi_remove_handle(http->multi, attempt->easy);
-    if (attempt->prev)
+    if (attempt->prev) {
         attempt->prev->next = attempt->next;
-    else
+    } else {
         http->running = attempt->next;
-    if (attempt->next)
+    }
+    if (attempt->next) {
         attempt->next->prev = attempt->prev;
+    }
     attempt->delivery = NULL;
     put_attempt(http, attempt);
     delivery_end(delivery, class, http->inbox);
@@ -327,13 +343,14 @@ static void end_finished(struct http *http)
         char *attempt = NULL;
         CURLcode code = msg->data.result; // removing the handle takes the message with it
         if (msg->msg != CURLMSG_DONE ||
-            curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, &attempt) != CURLE_OK)
+            curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, &attempt) != CURLE_OK) {
             continue;
+        }
         end_attempt(http, (struct attempt *)(void *)attempt, code);
     }
 }
 
-// ---- the thread -----------------------------------------------------------------------------------------
+// ---- the thread ----
 
 // Starts what has been handed over; false when the target is to end.
 static bool start_new(struct http *http)
@@ -364,10 +381,12 @@ static void *http_main(void *arg)
         int running;
         CURLMcode code = curl_multi_perform(http->multi, &running);
         end_finished(http);
-        if (code == CURLM_OK)
+        if (code == CURLM_OK) {
             code = curl_multi_poll(http->multi, NULL, 0, IDLE_POLL_MS, NULL);
-        if (code != CURLM_OK)
+        }
+        if (code != CURLM_OK) {
             (void)poll(NULL, 0, RETRY_POLL_MS);
+        }
     }
     return NULL;
 }
@@ -380,17 +399,19 @@ static void http_start(struct target *target, struct delivery *delivery)
     delivery->item.next = NULL;
     pthread_mutex_lock(&http->lock);
     was_empty = !http->first;
-    if (was_empty)
+    if (was_empty) {
         http->first = &delivery->item;
-    else
+    } else {
         http->last->next = &delivery->item;
+    }
     http->last = &delivery->item;
     pthread_mutex_unlock(&http->lock);
-    if (was_empty)
+    if (was_empty) {
         (void)curl_multi_wakeup(http->multi);
+    }
 }
 
-// ---- life -----------------------------------------------------------------------------------------------
+// ---- life ----
 
 // The thread has ended, or never ran.
 static void http_destroy(struct http *http)
@@ -439,19 +460,23 @@ enum err target_http_check(const char *text, struct fault *fault)
     CURLUcode code;
     char *host = NULL;
 
-    if (!url)
+    if (!url) {
         return fault_set(fault, ERR_NO_MEMORY, "no memory for a target");
+    }
     code = curl_url_set(url, CURLUPART_URL, text, 0);
-    if (code == CURLUE_OK)
+    if (code == CURLUE_OK) {
         code = curl_url_get(url, CURLUPART_HOST, &host, 0);
+    }
     curl_free(host);
     curl_url_cleanup(url);
-    if (code == CURLUE_OUT_OF_MEMORY)
+    if (code == CURLUE_OUT_OF_MEMORY) {
         return fault_set(fault, ERR_NO_MEMORY, "no memory for a target");
-    if (code != CURLUE_OK)
+    }
+    if (code != CURLUE_OK) {
         return fault_set(fault, ERR_INVALID_FIELD,
                          "target '%.80s' is no URL such as http://host:port/path: %s", text,
                          curl_url_strerror(code));
+    }
     return ERR_OK;
 }
 
@@ -460,22 +485,26 @@ static void find_certificates(struct http *http)
 {
     const char *bundle = getenv("CURL_CA_BUNDLE");
 
-    if (!bundle || bundle[0] == '\0')
+    if (!bundle || bundle[0] == '\0') {
         bundle = getenv("SSL_CERT_FILE");
+    }
     http->ca_file = bundle && bundle[0] != '\0' ? bundle : NULL;
     http->ca_path = getenv("SSL_CERT_DIR");
-    if (http->ca_path && http->ca_path[0] == '\0')
+    if (http->ca_path && http->ca_path[0] == '\0') {
         http->ca_path = NULL;
+    }
 }
 
 enum err target_http_new(const char *text, struct inbox *inbox, struct target **target, struct fault *fault)
 {
     enum err err = target_http_check(text, fault);
 
-    if (err != ERR_OK)
+    if (err != ERR_OK) {
         return err;
-    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+    }
+    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
         return fault_set(fault, ERR_INTERNAL, "libcurl cannot start");
+    }
     struct http *http = calloc(1, sizeof(*http));
     if (!http) {
         curl_global_cleanup();

@@ -28,21 +28,24 @@ struct simulate {
 // "0", "1", "0.25", "1.0": from 0 to 1 with up to nine decimals.
 static bool parse_share(const char *text, uint32_t *share)
 {
-    if (*text != '0' && *text != '1')
+    if (*text != '0' && *text != '1') {
         return false;
+    }
     uint32_t value = (uint32_t)(*text++ - '0') * SHARE_WHOLE;
     if (*text == '.') {
         uint32_t unit = SHARE_WHOLE;
         text++;
         do {
             unit /= 10;
-            if (unit == 0 || *text < '0' || *text > '9')
+            if (unit == 0 || *text < '0' || *text > '9') {
                 return false;
+            }
             value += (uint32_t)(*text++ - '0') * unit;
         } while (*text != '\0');
     }
-    if (*text != '\0' || value > SHARE_WHOLE)
+    if (*text != '\0' || value > SHARE_WHOLE) {
         return false;
+    }
     *share = value;
     return true;
 }
@@ -71,8 +74,9 @@ static bool parse_plan(const char *text, struct plan *plan)
     assert(strncmp(text, "simulate:", 9) == 0);
     text += 9;
     len = strlen(text);
-    if (len >= sizeof(copy))
+    if (len >= sizeof(copy)) {
         return false;
+    }
     memcpy(copy, text, len + 1);
 
     *plan = (struct plan){0};
@@ -80,16 +84,18 @@ static bool parse_plan(const char *text, struct plan *plan)
         char *part = strsep(&at, ",");
         bool good =
             first ? duration_parse(part, &plan->duration_ns) : parse_option(part, plan, &has_fail, &has_seed);
-        if (!good)
+        if (!good) {
             return false;
+        }
     }
     return true;
 }
 
 static enum err read_plan(const char *text, struct plan *plan, struct fault *fault)
 {
-    if (parse_plan(text, plan))
+    if (parse_plan(text, plan)) {
         return ERR_OK;
+    }
     return fault_set(
         fault, ERR_INVALID_FIELD,
         "target '%.80s' is not simulate:DURATION[,fail=SHARE][,seed=N] with a duration such as 1500ms, a "
@@ -103,8 +109,9 @@ static uint64_t hash_attempt(uint64_t seed, const struct id *batch, uint32_t att
 {
     uint64_t hash = UINT64_C(0xcbf29ce484222325) ^ seed;
 
-    for (size_t i = 0; i < sizeof(batch->bytes); i++)
+    for (size_t i = 0; i < sizeof(batch->bytes); i++) {
         hash = (hash ^ batch->bytes[i]) * UINT64_C(0x100000001b3);
+    }
     hash = (hash ^ attempt) * UINT64_C(0x100000001b3);
     hash = (hash ^ (hash >> 33)) * UINT64_C(0xff51afd7ed558ccd);
     hash = (hash ^ (hash >> 33)) * UINT64_C(0xc4ceb9fe1a85ec53);
@@ -117,10 +124,11 @@ static void simulate_start(struct target *target, struct delivery *delivery)
 
     delivery_begin(delivery, simulate->inbox);
     delivery->item.next = NULL;
-    if (simulate->first)
+    if (simulate->first) {
         simulate->last->next = &delivery->item;
-    else
+    } else {
         simulate->first = &delivery->item;
+    }
     simulate->last = &delivery->item;
 }
 
@@ -143,8 +151,9 @@ static struct mono simulate_run(struct target *target, struct mono now)
     while (simulate->first) {
         struct delivery *delivery = delivery_of(simulate->first);
         struct mono due = mono_add(delivery->started, simulate->plan.duration_ns);
-        if (mono_before(now, due))
+        if (mono_before(now, due)) {
             return due;
+        }
         simulate->first = simulate->first->next;
         simulate_end(simulate, delivery);
     }
@@ -178,11 +187,13 @@ enum err target_simulate_new(const char *text, struct inbox *inbox, struct targe
     struct plan plan;
     enum err err = read_plan(text, &plan, fault);
 
-    if (err != ERR_OK)
+    if (err != ERR_OK) {
         return err;
+    }
     struct simulate *simulate = calloc(1, sizeof(*simulate));
-    if (!simulate)
+    if (!simulate) {
         return fault_set(fault, ERR_NO_MEMORY, "no memory for a target");
+    }
     simulate->target = (struct target){&simulate_ops, plan.duration_ns};
     simulate->inbox = inbox;
     simulate->plan = plan;

@@ -45,8 +45,7 @@ static struct ipc_message *message_of(struct inbox_item *item)
     return container_of(item, struct ipc_message, item);
 }
 
-// ---- outcomes
-// ------------------------------------------------------------------------------------------------------
+// ---- outcomes ----
 
 static void live_add(struct loop *loop, struct delivery *delivery)
 {
@@ -121,8 +120,7 @@ static void forget_settled(struct loop *loop, struct turn *t)
     }
 }
 
-// ---- requests
-// ------------------------------------------------------------------------------------------------------
+// ---- requests ----
 
 // Takes messages up to the turn's limit, at least one, off the loop's list.
 static void take_messages(struct loop *loop, struct turn *t)
@@ -193,8 +191,7 @@ static enum err admit(struct loop *loop, struct turn *t)
     return err;
 }
 
-// ---- dispatching
-// ---------------------------------------------------------------------------------------------------
+// ---- dispatching ----
 
 static enum err look_ahead(struct loop *loop)
 {
@@ -319,8 +316,7 @@ static enum err save_figures(struct loop *loop)
     return err;
 }
 
-// ---- the transaction
-// -----------------------------------------------------------------------------------------------
+// ---- the transaction ----
 
 static enum err transact(struct loop *loop, struct turn *t)
 {
@@ -377,8 +373,7 @@ static void start_deliveries(struct loop *loop, struct turn *t)
     }
 }
 
-// ---- replies
-// -------------------------------------------------------------------------------------------------------
+// ---- replies ----
 
 static void reply_insert(struct buf *out, const struct insert *insert)
 {

@@ -42,7 +42,7 @@ static void check_log(const struct world *world, const struct start *starts, siz
         check_log(world, starts, COUNT(starts));                                                             \
     } while (0)
 
-// ---- order ------------------------------------------------------------------------------------------------
+// ---- order ----
 
 Test(engine, a_more_urgent_one_goes_next_though_another_is_half_done)
 {
@@ -109,7 +109,7 @@ Test(engine, a_backlog_beyond_the_window_keeps_its_order)
     world_free(world);
 }
 
-// ---- concurrency, rate ------------------------------------------------------------------------------------
+// ---- concurrency, rate ----
 
 Test(engine, no_more_in_flight_than_may_be)
 {
@@ -168,7 +168,7 @@ Test(engine, late_starts_within_the_burst_do_not_cost_rate)
     world_free(world);
 }
 
-// ---- retries, holds ---------------------------------------------------------------------------------------
+// ---- retries, holds ----
 
 static void second_fails_once(struct world *world, struct world_running *running)
 {
@@ -274,7 +274,7 @@ Test(engine, a_hold_stops_the_whole_queue_and_uses_up_no_attempt)
     world_free(world);
 }
 
-// ---- accepting --------------------------------------------------------------------------------------------
+// ---- accepting ----
 
 static enum err admit(struct world *world, const char *queue, uint32_t ids, struct admission *admission,
                       struct fault *fault)
@@ -359,7 +359,7 @@ Test(engine, refuses_by_queue_and_by_max_id)
     world_free(world);
 }
 
-// ---- waking, rebuilding -----------------------------------------------------------------------------------
+// ---- waking, rebuilding ----
 
 Test(engine, wakes_exactly_when_there_is_something_to_do)
 {

@@ -20,7 +20,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-// ---- a scheduler of its own for each test: the socket, and a thread in the loop's place -----------------
+// ---- a scheduler of its own for each test: the socket, and a thread in the loop's place ----
 
 struct fixture {
     char dir[64];
@@ -134,7 +134,7 @@ static void end(struct fixture *f)
     tear_down(f);
 }
 
-// ---- clients --------------------------------------------------------------------------------------------
+// ---- clients ----
 
 static nng_socket dial(const struct fixture *f)
 {
@@ -447,7 +447,7 @@ Test(ipc, serves_many_clients_at_once, .timeout = 110)
     end(&f);
 }
 
-// ---- clients that behave badly: the wire by hand --------------------------------------------------------
+// ---- clients that behave badly: the wire by hand ----
 
 static void put_u32(unsigned char *at, uint32_t value)
 {
@@ -548,7 +548,7 @@ Test(ipc, survives_noise_on_the_socket)
     end(&f);
 }
 
-// ---- the end --------------------------------------------------------------------------------------------
+// ---- the end ----
 
 Test(ipc, frees_what_is_answered_after_the_end)
 {

@@ -96,8 +96,7 @@ static int connect_to_port(uint16_t port)
     return connect_to((const struct sockaddr *)&addr, sizeof addr);
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
-// Percent-escapes in the path of a request
+// ---- Percent-escapes in the path of a request ----
 
 static void answer_ok(nng_aio *aio)
 {
@@ -183,8 +182,7 @@ Test(nng_fixes, percent_escapes_are_decoded_once_and_within_the_path)
     cr_assert_eq(child_end(&server), 0, "the server is alive until it is told to end");
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
-// A peer that connects and leaves
+// ---- A peer that connects and leaves ----
 
 // Ends a connection so that the other side's first write fails with EPIPE: over TCP this takes a reset after
 // the FIN.
@@ -260,8 +258,7 @@ Test(nng_fixes, a_peer_that_hangs_up_early_does_not_end_a_tcp_listener)
     nng_close(rep);
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
-// A peer that dies with requests in flight
+// ---- A peer that dies with requests in flight ----
 
 enum { KILLS = 60, IN_FLIGHT = 64, ANSWERS_BEFORE_KILL = 256 };
 

@@ -64,7 +64,7 @@ static char *with_ids(const char *prefix, uint32_t count, const char *suffix)
     return text;
 }
 
-// ---- HTTP bodies --------------------------------------------------------------------------------
+// ---- HTTP bodies ----
 
 Test(request, a_body_becomes_an_ingest_request)
 {
@@ -234,7 +234,7 @@ Test(request, the_number_of_ids_is_limited)
     }
 }
 
-// ---- IPC lines ----------------------------------------------------------------------------------
+// ---- IPC lines ----
 
 // The line of a request, which must read back as a request with the same line.
 static void expect_round_trip(const struct request *request, const char *line)
@@ -437,7 +437,7 @@ Test(request, a_full_ingestion_with_every_member_fits)
     free(line);
 }
 
-// ---- content ------------------------------------------------------------------------------------
+// ---- content ----
 
 Test(request, the_same_content_is_the_same_whatever_its_bytes)
 {

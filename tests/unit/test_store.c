@@ -9,7 +9,7 @@ static struct ingestion_row find(struct store *store, uint64_t id)
     return row;
 }
 
-// ---- start-up and queues ----------------------------------------------------------------------------------
+// ---- start-up and queues ----
 
 Test(store, meta_is_empty_then_kept)
 {
@@ -121,7 +121,7 @@ Test(store, queues_keep_their_order_settings_and_figures)
     fixture_free(&f);
 }
 
-// ---- ingestions -------------------------------------------------------------------------------------------
+// ---- ingestions ----
 
 Test(store, ingestion_comes_back)
 {
@@ -309,7 +309,7 @@ Test(store, large_ingestions_in_chunks)
     fixture_free(&f);
 }
 
-// ---- batches ----------------------------------------------------------------------------------------------
+// ---- batches ----
 
 static struct batch_row read_one(struct store *store, int64_t seq, uint32_t index)
 {
@@ -548,7 +548,7 @@ Test(store, backoff_is_read_in_its_order)
     fixture_free(&f);
 }
 
-// ---- transactions -----------------------------------------------------------------------------------------
+// ---- transactions ----
 
 Test(store, rollback_leaves_nothing)
 {
@@ -577,7 +577,7 @@ Test(store, rollback_leaves_nothing)
     fixture_free(&f);
 }
 
-// ---- lists ------------------------------------------------------------------------------------------------
+// ---- lists ----
 
 Test(store, list_pages_newest_first)
 {

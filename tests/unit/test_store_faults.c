@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-// ---- a short life to disturb ------------------------------------------------------------------------------
+// ---- a short life to disturb ----
 
 #define STEPS 12
 #define STEP_BATCHES 3
@@ -110,7 +110,7 @@ static uint64_t count_true(const bool *flags, uint64_t count)
     return n;
 }
 
-// ---- killed -----------------------------------------------------------------------------------------------
+// ---- killed ----
 
 // Runs turns and says so after each; then stands in the middle of a large one until it is killed.
 static void be_killed(const struct fixture *f, int say)
@@ -171,7 +171,7 @@ Test(store_faults, killed_in_a_transaction)
     fixture_free(&f);
 }
 
-// ---- out of power -----------------------------------------------------------------------------------------
+// ---- out of power ----
 
 // Runs turns until the power goes off in the n-th sync.
 static void lose_power(const struct fixture *f, int nth, int say)
@@ -245,7 +245,7 @@ Test(store_faults, power_lost_at_each_sync)
     }
 }
 
-// ---- the disk fails ---------------------------------------------------------------------------------------
+// ---- the disk fails ----
 
 // Lets the n-th write or sync of a life fail once. False when the life has no n-th any more.
 static bool fail_nth(enum fault_call call, int nth, int error, enum err want)
@@ -307,7 +307,7 @@ Test(store_faults, each_write_and_sync_fails_once)
     }
 }
 
-// ---- the disk is full -------------------------------------------------------------------------------------
+// ---- the disk is full ----
 
 static void limit_files(rlim_t bytes)
 {
@@ -350,7 +350,7 @@ Test(store_faults, full_then_room_again)
     }
 }
 
-// ---- no memory --------------------------------------------------------------------------------------------
+// ---- no memory ----
 
 // SQLite's allocator, of which one call fails.
 struct thin_memory {

@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-// ---- files ------------------------------------------------------------------------------------------------
+// ---- files ----
 
 static void path_in(const struct fixture *f, const char *name, char path[128])
 {
@@ -114,7 +114,7 @@ static void expect_refused(struct fixture *f, const char *phrase)
     buf_fini(&after);
 }
 
-// ---- what is made -----------------------------------------------------------------------------------------
+// ---- what is made ----
 
 Test(store_open, files_are_not_for_everybody_and_only_one_is_left)
 {
@@ -170,7 +170,7 @@ Test(store_open, the_log_of_a_killed_process_is_taken_up)
     fixture_free(&f);
 }
 
-// ---- what is refused --------------------------------------------------------------------------------------
+// ---- what is refused ----
 
 Test(store_open, files_of_others_are_refused)
 {
@@ -295,7 +295,7 @@ Test(store_open, a_store_in_use_is_refused)
     fixture_free(&f);
 }
 
-// ---- older schemas ----------------------------------------------------------------------------------------
+// ---- older schemas ----
 
 static int64_t sql_integer(sqlite3 *db, const char *sql)
 {

@@ -4,7 +4,7 @@
 
 #include <sys/stat.h>
 
-// ---- a model ----------------------------------------------------------------------------------------------
+// ---- a model ----
 
 #define MODEL_INGESTIONS 240
 #define MODEL_BATCHES 12
@@ -104,7 +104,7 @@ static void model_step(struct model *m, struct store *store)
     }
 }
 
-// ---- comparisons ------------------------------------------------------------------------------------------
+// ---- comparisons ----
 
 static void check_place(const struct model *m, struct store *store, int64_t queue, struct place place)
 {
@@ -196,7 +196,7 @@ static void check_span(const struct model *m, struct store *store, size_t which)
     }
 }
 
-// ---- tests ------------------------------------------------------------------------------------------------
+// ---- tests ----
 
 // Gaps between sequence numbers bring blocks of all sizes into play.
 static void skip_seqs(struct fixture *f, uint32_t by)
@@ -299,7 +299,7 @@ Test(store_order, nothing_is_left_of_what_no_longer_waits)
     fixture_free(&f);
 }
 
-// ---- cost -------------------------------------------------------------------------------------------------
+// ---- cost ----
 
 static int vm_steps(struct store *store)
 {

@@ -94,7 +94,7 @@ static struct delivery *deliver(struct fixture *f, uint8_t number)
     return delivery;
 }
 
-// ---- the request ----------------------------------------------------------------------------------------
+// ---- the request ----
 
 Test(target_http, posts_what_the_contract_says)
 {
@@ -215,7 +215,7 @@ Test(target_http, tells_a_late_start_before_the_end)
     end(&f);
 }
 
-// ---- the answer -----------------------------------------------------------------------------------------
+// ---- the answer ----
 
 struct answer_case {
     struct http_target_answer answer;
@@ -321,7 +321,7 @@ Test(target_http, reads_no_more_of_an_answer_than_it_needs)
     end(&f);
 }
 
-// ---- no answer ------------------------------------------------------------------------------------------
+// ---- no answer ----
 
 Test(target_http, gives_up_when_the_time_is_over)
 {
@@ -409,7 +409,7 @@ Test(target_http, leaves_it_to_the_scheduler_to_send_again)
     end(&f);
 }
 
-// ---- the text -------------------------------------------------------------------------------------------
+// ---- the text ----
 
 Test(target_http, reads_its_text)
 {
@@ -445,7 +445,7 @@ Test(target_http, obeys_the_proxy_of_the_environment)
     end(&f);
 }
 
-// ---- TLS -----------------------------------------------------------------------------------------------
+// ---- TLS ----
 
 static char *read_file(const char *path)
 {
