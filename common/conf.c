@@ -5,11 +5,14 @@
 
 #include <assert.h>
 #include <ctype.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define ENV_NAME_SIZE 64
 
@@ -189,4 +192,15 @@ bool conf_size(const char *text, void *into)
 bool conf_count(const char *text, void *into)
 {
     return count_parse(text, into);
+}
+
+bool conf_descriptor(const char *text, void *into)
+{
+    uint64_t fd;
+    if (!count_parse(text, &fd) || fd <= STDERR_FILENO || fd > INT_MAX ||
+        fcntl((int)fd, F_SETFD, FD_CLOEXEC) != 0) {
+        return false;
+    }
+    *(int *)into = (int)fd;
+    return true;
 }

@@ -48,5 +48,8 @@ bool conf_text(const char *text, void *into);
 bool conf_duration(const char *text, void *into);
 bool conf_size(const char *text, void *into);
 bool conf_count(const char *text, void *into);
+// An open descriptor beyond standard error; into: int. It becomes close-on-exec. (That it is open is checked
+// now, before the program opens others that might get its number.)
+bool conf_descriptor(const char *text, void *into);
 
 #endif

@@ -7,13 +7,14 @@
 #include <string.h>
 
 struct err_entry {
+    const char *name;
     const char *code;
     int status;
     const char *title;
 };
 
 static const struct err_entry entries[] = {
-#define ERR_ENTRY(name, code, status, title) [ERR_##name] = {code, status, title},
+#define ERR_ENTRY(name, code, status, title) [ERR_##name] = {#name, code, status, title},
     ERR_LIST(ERR_ENTRY)
 #undef ERR_ENTRY
 };
@@ -25,6 +26,11 @@ static const struct err_entry *entry_of(enum err err)
 {
     size_t at = (size_t)err;
     return &entries[at < ERR_COUNT ? at : ERR_INTERNAL];
+}
+
+const char *err_name(enum err err)
+{
+    return entry_of(err)->name;
 }
 
 const char *err_code(enum err err)

@@ -53,6 +53,9 @@ const char *err_code(enum err err);
 int err_status(enum err err);
 const char *err_title(enum err err);
 
+// Its name without the ERR_, which unlike the code tells all errors apart: for the log.
+const char *err_name(enum err err);
+
 // The error with this code (len bytes, no NUL needed); ERR_INTERNAL when there is none.
 enum err err_from_code(const char *code, size_t len);
 

@@ -62,3 +62,19 @@ void log_line(enum log_level level, const char *module, const char *event, const
     line[len++] = '\n'; // over the NUL
     write_line(line, len);
 }
+
+const char *log_quote(const char *value, struct log_text *into)
+{
+    const size_t room = sizeof(into->text) - sizeof("\\x\"");
+    size_t len = 0;
+    into->text[len++] = '"';
+    for (const char *at = value; *at != '\0' && len < room; at++) {
+        if (*at == '"' || *at == '\\') {
+            into->text[len++] = '\\';
+        }
+        into->text[len++] = *at;
+    }
+    into->text[len++] = '"';
+    into->text[len] = '\0';
+    return into->text;
+}

@@ -94,16 +94,6 @@ static bool conf_max_body(const char *text, void *into)
     return true;
 }
 
-static bool conf_descriptor(const char *text, void *into)
-{
-    uint64_t fd;
-    if (!conf_count(text, &fd) || fd < 1 || fd > 1023) {
-        return false;
-    }
-    *(int *)into = (int)fd;
-    return true;
-}
-
 static const struct conf_option options[] = {
     {"listen", "URL", "http://127.0.0.1:8000", "http://HOST:PORT", "where to serve HTTP", conf_listen,
      offsetof(struct settings, listen)},
@@ -113,8 +103,8 @@ static const struct conf_option options[] = {
      conf_timeout, offsetof(struct settings, timeout_ns)},
     {"max-body", "SIZE", "8MiB", "a size from 1KiB to 15MiB", "the longest body that is taken", conf_max_body,
      offsetof(struct settings, max_body)},
-    {"ready-fd", "N", NULL, "a descriptor number from 1 to 1023",
-     "write a newline there when ready, and close it", conf_descriptor, offsetof(struct settings, ready_fd)},
+    {"ready-fd", "FD", NULL, "an open descriptor beyond 2", "write a newline there when ready, and close it",
+     conf_descriptor, offsetof(struct settings, ready_fd)},
 };
 
 struct gateway {
@@ -196,7 +186,8 @@ int main(int argc, char **argv)
     struct fault fault;
     enum err err = gateway_start(&settings, &gateway, &fault);
     if (err) {
-        log_line(LOG_LEVEL_ERROR, "gateway", "failed", "reason=\"%s\"", fault.detail);
+        log_line(LOG_LEVEL_ERROR, "gateway", "failed", "reason=%s",
+                 log_quote(fault.detail, &(struct log_text){0}));
         _exit(err == ERR_SCHEDULER_UNAVAILABLE ? EXIT_CODE_UNAVAILABLE : EXIT_CODE_SOFTWARE);
     }
     log_line(LOG_LEVEL_INFO, "gateway", "ready", "listen=%s scheduler=%s version=%s", settings.listen,

@@ -7,7 +7,9 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 #include <unistd.h>
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -276,4 +278,23 @@ Test(conf, version)
     cr_assert_eq(run.exit_code, EXIT_CODE_OK);
     cr_assert_str_eq(run.out, "sluice-scheduler " SLUICE_VERSION "\n");
     cr_assert_str_eq(run.err, "");
+}
+
+Test(conf, a_descriptor_must_be_open)
+{
+    int fds[2];
+    cr_assert_eq(pipe(fds), 0);
+    char text[16];
+    int into = -1;
+    (void)snprintf(text, sizeof text, "%d", fds[1]);
+    cr_assert(conf_descriptor(text, &into));
+    cr_assert_eq(into, fds[1]);
+    cr_assert_neq(fcntl(fds[1], F_GETFD) & FD_CLOEXEC, 0);
+    close(fds[1]);
+    static const char *const bad[] = {"", "0", "1", "2", "-1", "x", "99999999999"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        cr_assert_not(conf_descriptor(bad[i], &into), "%s", bad[i]);
+    }
+    cr_assert_not(conf_descriptor(text, &into), "it is closed");
+    close(fds[0]);
 }

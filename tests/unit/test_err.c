@@ -16,6 +16,7 @@ Test(err, every_error_has_a_code_a_status_and_a_title)
 {
     for (size_t i = 0; i < COUNT(all); i++) {
         const char *code = err_code(all[i]);
+        cr_assert_eq(strspn(err_name(all[i]), "ABCDEFGHIJKLMNOPQRSTUVWXYZ_"), strlen(err_name(all[i])));
         cr_assert_eq(all[i], (enum err)i);
         cr_assert_gt(strlen(code), 0);
         cr_assert_eq(strspn(code, "abcdefghijklmnopqrstuvwxyz_"), strlen(code), "%s", code);

@@ -79,3 +79,27 @@ Test(log, is_cut_at_two_kilobytes_between_characters)
         cr_assert_null(strchr(line, '?'));
     }
 }
+
+Test(log, a_quoted_value_is_one_value)
+{
+    static const struct {
+        const char *value;
+        const char *quoted;
+    } cases[] = {
+        {"", "\"\""},
+        {"two words", "\"two words\""},
+        {"a \"b\" c", "\"a \\\"b\\\" c\""},
+        {"back\\slash", "\"back\\\\slash\""},
+    };
+    struct log_text text;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        cr_assert_str_eq(log_quote(cases[i].value, &text), cases[i].quoted);
+    }
+    char longer[4 * sizeof(text.text)];
+    memset(longer, '"', sizeof(longer) - 1);
+    longer[sizeof(longer) - 1] = '\0';
+    size_t len = strlen(log_quote(longer, &text));
+    cr_assert_lt(len, sizeof(text.text));
+    cr_assert_eq(text.text[len - 1], '"', "a value that was cut ends in its quote, too");
+    cr_assert_eq(len % 2, 0, "and never behind a lone backslash");
+}
