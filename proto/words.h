@@ -9,6 +9,7 @@
 #define PROTOCOL_VERSION 1
 
 #define IDS_MAX 100000u                         // IDs in one ingestion
+#define BATCH_SIZE_MAX 60000u                  // so that any batch fits into a reply line (16 digits and a comma each)
 #define ID_VALUE_MAX UINT64_C(9007199254740991) // 2^53-1
 #define QUEUE_NAME_MAX 64u
 #define QUEUE_NAME_SIZE (QUEUE_NAME_MAX + 1)

@@ -167,6 +167,7 @@ static void send_reply(struct ipc_context *context, const struct buf *lines)
     if (lines->len > 0) {
         memcpy(nng_msg_body(msg), lines->data, lines->len);
     }
+    set_charge(context, lines->len);
     if (!begin_sending(context)) {
         nng_msg_free(msg);
         release(context);

@@ -1,6 +1,7 @@
 #include "scheduler/loop.h"
 
 #include "common/conf.h"
+#include "common/container.h"
 #include "common/log.h"
 #include "common/proc.h"
 
@@ -12,7 +13,8 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#define DRAIN_NS (10 * NS_PER_S) // deliveries in flight get this long at the end
+#define LAST_REPLIES_NS (1 * NS_PER_S) // what was received before the end gets this long to be answered
+#define DRAIN_NS (10 * NS_PER_S)       // deliveries in flight get this long at the end
 
 static void append(struct inbox_item ***end, struct inbox_item *item)
 {
@@ -66,8 +68,8 @@ static enum err open_routes(struct loop *loop)
         if (err == ERR_OK) {
             loop->route_count++;
         } else {
-            log_line(LOG_LEVEL_ERROR, "loop", "bad_target", "queue=%s detail=\"%s\"", rows[i].name,
-                     fault.detail);
+            log_line(LOG_LEVEL_ERROR, "loop", "bad_target", "queue=%s detail=%s", rows[i].name,
+                     log_quote(fault.detail, &(struct log_text){0}));
         }
     }
     free(rows);
@@ -145,16 +147,36 @@ static bool signalled(const struct loop *loop)
     return read(loop->signals, bytes, sizeof bytes) > 0;
 }
 
+// What came too late to be taken: a reply on a closed socket only frees it.
+static void discard_messages(struct loop *loop)
+{
+    loop_take(loop);
+    for (struct inbox_item *item = loop->messages, *next; item != NULL; item = next) {
+        struct buf nothing;
+        buf_init(&nothing);
+        next = item->next;
+        ipc_reply(container_of(item, struct ipc_message, item), &nothing);
+        buf_fini(&nothing);
+    }
+    loop->messages = NULL;
+    loop->messages_end = &loop->messages;
+}
+
 // No new work from here on: what was received is answered, the socket goes, and what is in flight is waited
 // for.
 static enum err begin_ending(struct loop *loop)
 {
     log_line(LOG_LEVEL_INFO, "loop", "ending", "in_flight=%zu", loop->live_count);
     proc_stopping();
+    enum err err = ERR_OK;
+    struct mono patience = mono_add(mono_now(), LAST_REPLIES_NS);
+    do {
+        err = turn(loop, mono_now());
+    } while (err == ERR_OK && loop->messages != NULL && mono_before(mono_now(), patience));
     loop->ending = true;
-    enum err err = turn(loop, mono_now());
     ipc_close(loop->ipc);
     loop->ipc = NULL;
+    discard_messages(loop);
     return err;
 }
 
@@ -162,7 +184,7 @@ static enum err serve(struct loop *loop, const struct wait *wait)
 {
     struct mono deadline = MONO_NEVER;
     for (;;) {
-        if (!loop->ending && signalled(loop)) {
+        if (signalled(loop) && !loop->ending) {
             enum err err = begin_ending(loop);
             if (err != ERR_OK) {
                 return err;
@@ -176,7 +198,7 @@ static enum err serve(struct loop *loop, const struct wait *wait)
             return err;
         }
         if (loop->ending && (loop->live_count == 0 || !mono_before(mono_now(), deadline))) {
-            return ERR_OK;
+            return loop->done == NULL ? ERR_OK : ERR_STORAGE_FULL;
         }
         if (loop->messages != NULL) {
             continue; // a turn takes a bounded number; the rest is next
@@ -204,7 +226,9 @@ static enum err start(struct loop *loop, struct wait *wait, struct fault *fault)
         err = open_routes(loop);
     }
     if (err == ERR_OK) {
+        (void)fault_set(fault, ERR_OK, "the store cannot be read");
         err = recover(loop);
+        err = err == ERR_STORAGE_FULL ? ERR_OK : err; // then it goes on when there is room
     }
     if (err == ERR_OK) {
         err = wait_open(wait, loop);
@@ -223,17 +247,29 @@ static int exit_code(enum err err)
     if (err == ERR_SCHEDULER_UNAVAILABLE) {
         return EXIT_CODE_UNAVAILABLE;
     }
+    if (err == ERR_INVALID_FIELD) {
+        return EXIT_CODE_CONFIG; // a target in the store that this build does not know
+    }
     return err == ERR_STORAGE_IO || err == ERR_STORAGE_FULL ? EXIT_CODE_IOERR : EXIT_CODE_SOFTWARE;
 }
 
 static void stop(struct loop *loop)
 {
     ipc_close(loop->ipc);
+    loop->ipc = NULL;
     for (size_t i = 0; i < loop->route_count; i++) {
         target_free(loop->routes[i].target);
     }
     free(loop->routes);
     engine_free(loop->engine);
+    if (loop->inbox != NULL) {
+        discard_messages(loop);
+    }
+    for (struct inbox_item *item = loop->done, *next; item != NULL; item = next) {
+        next = item->next;
+        delivery_free(delivery_of(item));
+    }
+    inbox_free(loop->inbox);
 }
 
 int loop_run(struct loop *loop)
@@ -251,11 +287,11 @@ int loop_run(struct loop *loop)
         proc_ready(loop->ready_fd);
         err = serve(loop, &wait);
     } else {
-        log_line(LOG_LEVEL_ERROR, "loop", "cannot_start", "code=%s detail=\"%s\"", err_code(err),
-                 fault.detail);
+        log_line(LOG_LEVEL_ERROR, "loop", "cannot_start", "error=%s detail=%s", err_name(err),
+                 log_quote(fault.detail, &(struct log_text){0}));
     }
     stop(loop);
     wait_close(&wait);
-    log_line(LOG_LEVEL_INFO, "loop", "ended", "code=%s in_flight=%zu", err_code(err), loop->live_count);
+    log_line(LOG_LEVEL_INFO, "loop", "ended", "error=%s in_flight=%zu", err_name(err), loop->live_count);
     return exit_code(err);
 }

@@ -38,6 +38,8 @@ struct loop {
     size_t live_count;
 
     struct mono blocked_until; // the store had no room: nothing is written before
+    bool failing;              // the last commit did
+    bool cut_off;              // batches that a crash cut off could not be put back yet
     bool ending;
     uint64_t random; // state of the jitter's generator
     struct mono started;
@@ -56,7 +58,9 @@ void loop_take(struct loop *loop);
 struct target *loop_target(const struct loop *loop, int64_t queue);
 
 // Builds the engine from the store, at the start and after a failed turn alike. Deliveries that still run are
-// taken over; others that were in flight were cut off, and wait again.
+// taken over; others that were in flight were cut off, and wait again. ERR_STORAGE_FULL: the engine is there,
+// but there was no room to write that down (loop->cut_off); nothing may be dispatched before another recover
+// succeeds.
 MUST_CHECK enum err recover(struct loop *loop);
 
 // One turn. Anything but ERR_OK means that the loop cannot go on.

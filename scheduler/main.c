@@ -24,10 +24,9 @@ struct settings {
     char *ipc;
     char *data;
     uint64_t max_waiting;
-    uint64_t ready_fd; // NO_READY_FD: none
+    int ready_fd; // -1: none
     struct default_flags queue;
 };
-#define NO_READY_FD UINT64_MAX
 
 static bool parse_ipc(const char *text, void *into)
 {
@@ -64,7 +63,7 @@ static bool parse_concurrency(const char *text, void *into)
 
 static bool parse_batch_size(const char *text, void *into)
 {
-    return parse_between(text, 1, IDS_MAX, into);
+    return parse_between(text, 1, BATCH_SIZE_MAX, into);
 }
 
 static bool parse_max_id(const char *text, void *into)
@@ -77,9 +76,9 @@ static bool parse_max_waiting(const char *text, void *into)
     return parse_between(text, 1, UINT64_C(1000000000000), into);
 }
 
-static bool parse_ready_fd(const char *text, void *into)
+static bool parse_dir(const char *text, void *into)
 {
-    return parse_between(text, 3, 1023, into);
+    return text[0] != '\0' && conf_text(text, into);
 }
 
 static bool parse_target(const char *text, void *into)
@@ -92,7 +91,7 @@ static const struct conf_option options[] = {
     {"ipc", "URL", NULL, "ipc://PATH with a path of at most 107 bytes",
      "the socket to serve on (default: sluice.sock in the data directory)", parse_ipc,
      offsetof(struct settings, ipc)},
-    {"data", "DIR", "./data", "a directory", "where the store is kept", conf_text,
+    {"data", "DIR", "./data", "a directory", "where the store is kept", parse_dir,
      offsetof(struct settings, data)},
     {"max-waiting", "N", "100000000", "a number from 1 to 1000000000000",
      "batches that may wait; past it new work is refused (429)", parse_max_waiting,
@@ -104,21 +103,22 @@ static const struct conf_option options[] = {
      offsetof(struct settings, queue.burst)},
     {"concurrency", "N", "1", "a number from 1 to 10000", "deliveries in flight at the most",
      parse_concurrency, offsetof(struct settings, queue.concurrency)},
-    {"batch-size", "N", "3", "a number from 1 to 100000", "IDs in a batch at the most", parse_batch_size,
+    {"batch-size", "N", "3", "a number from 1 to 60000", "IDs in a batch at the most", parse_batch_size,
      offsetof(struct settings, queue.batch_size)},
     {"target", "TARGET", "simulate:1500ms",
-     "simulate:DURATION[,fail=SHARE][,seed=N], http://... or https://...",
+     "simulate:DURATION[,fail=SHARE][,seed=N], http://... or https://..., at most 1023 bytes",
      "where batches of the default queue go", parse_target, offsetof(struct settings, queue.target)},
     {"max-id", "N", "9007199254740991", "a number from 1 to 9007199254740991", "the largest ID allowed",
      parse_max_id, offsetof(struct settings, queue.max_id)},
-    {"ready-fd", "FD", NULL, "a descriptor from 3 to 1023",
-     "write a newline to this descriptor, and close it, when ready", parse_ready_fd,
+    {"ready-fd", "FD", NULL, "an open descriptor beyond 2",
+     "write a newline to this descriptor, and close it, when ready", conf_descriptor,
      offsetof(struct settings, ready_fd)},
 };
 
 static int refuse(int code, const char *detail)
 {
-    log_line(LOG_LEVEL_ERROR, "main", "cannot_start", "exit=%d detail=\"%s\"", code, detail);
+    log_line(LOG_LEVEL_ERROR, "main", "cannot_start", "exit=%d detail=%s", code,
+             log_quote(detail, &(struct log_text){0}));
     return code;
 }
 
@@ -193,7 +193,8 @@ static void close_if_open(int fd)
 
 int main(int argc, char **argv)
 {
-    struct settings settings = {.ready_fd = NO_READY_FD};
+    struct settings settings = {.ready_fd = -1};
+    int signals = proc_signals(); // before anything else: a signal is never missed
     int code = EXIT_CODE_OK;
     if (conf_load("sluice-scheduler",
                   "hands batches of IDs to a target, by urgency and never faster than it allows", options,
@@ -213,8 +214,8 @@ int main(int argc, char **argv)
     int socket_lock = -1;
     struct loop loop = {.max_waiting = settings.max_waiting,
                         .ipc_url = settings.ipc,
-                        .signals = proc_signals(),
-                        .ready_fd = settings.ready_fd == NO_READY_FD ? -1 : (int)settings.ready_fd};
+                        .signals = signals,
+                        .ready_fd = settings.ready_fd};
     (void)proc_raise_files();
     code = loop.signals < 0 ? refuse(EXIT_CODE_SOFTWARE, "signals cannot be watched") : EXIT_CODE_OK;
     if (code == EXIT_CODE_OK) {

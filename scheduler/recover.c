@@ -94,6 +94,7 @@ enum err recover(struct loop *loop)
     struct batch_key *keys = NULL;
     size_t count = 0;
     struct delivery **sorted = NULL;
+    enum err full = ERR_OK;
     engine_free(loop->engine);
     loop->engine = NULL;
 
@@ -105,8 +106,10 @@ enum err recover(struct loop *loop)
     if (err != ERR_OK) {
         goto out;
     }
-    err = requeue_cut_off(loop, keys, count, sorted);
-    if (err != ERR_OK) {
+    full = requeue_cut_off(loop, keys, count, sorted);
+    loop->cut_off = full == ERR_STORAGE_FULL;
+    if (full != ERR_OK && full != ERR_STORAGE_FULL) {
+        err = full;
         goto out;
     }
     loop->engine = engine_new(loop->max_waiting);
@@ -124,5 +127,5 @@ enum err recover(struct loop *loop)
 out:
     free(sorted);
     free(keys);
-    return err;
+    return err == ERR_OK ? full : err;
 }

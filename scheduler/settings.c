@@ -117,6 +117,20 @@ static const char *remembered(const char *text, const char *name, size_t *len)
     return NULL;
 }
 
+// A URL may carry a password in front of an @.
+static const char *shown(const char *value)
+{
+    return strchr(value, '@') == NULL ? value : "***";
+}
+
+static void log_change(const char *name, const char *old, size_t old_len, const char *new)
+{
+    char before[sizeof((struct queue_settings *)NULL)->target];
+    (void)snprintf(before, sizeof before, "%.*s", (int)old_len, old);
+    log_line(LOG_LEVEL_INFO, "settings", "flag_changed", "flag=%s old=%s new=%s", name,
+             log_quote(shown(before), &(struct log_text){0}), log_quote(shown(new), &(struct log_text){0}));
+}
+
 // Applies what changed since `before`; true when something did.
 static bool apply_changed(const struct default_flags *flags, const char *before, struct queue_row *row,
                           struct mono now)
@@ -131,8 +145,7 @@ static bool apply_changed(const struct default_flags *flags, const char *before,
         const char *old = remembered(before, flag->name, &len);
         if (value.data != NULL && (old == NULL || len != value.len || memcmp(old, value.data, len) != 0)) {
             if (old != NULL) {
-                log_line(LOG_LEVEL_INFO, "settings", "flag_changed", "flag=%s old=%.*s new=%s", flag->name,
-                         (int)len, old, value.data);
+                log_change(flag->name, old, len, value.data);
             }
             flag->apply(flags, &row->settings);
             if (flag->empties_bucket && old != NULL) {
@@ -226,7 +239,10 @@ static enum err apply(struct store *store, const struct default_flags *flags, st
         print_all(flags, &after);
         err = buf_err(&after);
     }
-    if (err == ERR_OK) {
+    // A start that changes nothing writes nothing, so that it works on a full disk, too.
+    bool same = err == ERR_OK && id_equal(&boot, &this_boot) && before.len == after.len &&
+                memcmp(before.data, after.data, after.len) == 0;
+    if (err == ERR_OK && !same) {
         err = store_save_meta(store, &this_boot, after.data);
     }
     free(rows);

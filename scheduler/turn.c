@@ -349,7 +349,11 @@ static enum err transact(struct loop *loop, struct turn *t)
 // Nothing of the turn has happened. ERR_OK when the loop can go on.
 static enum err undo(struct loop *loop, struct turn *t, enum err why)
 {
-    log_line(LOG_LEVEL_ERROR, "turn", "commit_failed", "code=%s requests=%zu", err_title(why), t->requests);
+    if (!loop->failing) { // the next tries, twice a second, would say the same
+        loop->failing = true;
+        log_line(LOG_LEVEL_ERROR, "turn", "commit_failed", "error=%s requests=%zu", err_name(why),
+                 t->requests);
+    }
     store_rollback(loop->store);
     for (size_t i = 0; i < t->dispatch_count; i++) {
         delivery_free(t->dispatched[i]);
@@ -360,7 +364,8 @@ static enum err undo(struct loop *loop, struct turn *t, enum err why)
     if (why == ERR_STORAGE_IO) {
         return why;
     }
-    return recover(loop);
+    enum err err = recover(loop);
+    return err == ERR_STORAGE_FULL ? ERR_OK : err;
 }
 
 static void start_deliveries(struct loop *loop, struct turn *t)
@@ -411,22 +416,29 @@ static void reply_one(struct loop *loop, const struct turn *t, struct ipc_reques
     }
 }
 
+static bool asks_for_much(const struct ipc_request *r)
+{
+    return r->fault.err == ERR_OK && (r->request.op == OP_STATUS || r->request.op == OP_LIST);
+}
+
 // The lines of a message together stay under REPLY_MESSAGE_MAX: a line that no longer fits is to be asked for
 // alone.
 static void reply_message(struct loop *loop, const struct turn *t, struct ipc_message *message,
                           enum err failed, size_t *insert)
 {
     static const char too_much[] = "the replies of this message do not fit into one: ask for this alone";
-    const size_t reserve = (sizeof too_much + 64) * message->count; // room for the error lines themselves
+    const size_t error_line = 384; // at most, and about: a fault with quotes to escape
+    const size_t room = REPLY_MESSAGE_MAX - error_line * message->count;
     struct buf lines;
     buf_init(&lines);
     for (size_t i = 0; i < message->count; i++) {
-        size_t before = lines.len;
-        reply_one(loop, t, &message->requests[i], failed, insert, &lines);
-        if (message->count > 1 && lines.len > REPLY_MESSAGE_MAX - reserve &&
-            lines.len - before > sizeof too_much + 64) {
-            buf_cut(&lines, before);
+        struct ipc_request *r = &message->requests[i];
+        // What would perhaps not fit is not even read: a message of many long lines must not hold up the
+        // loop.
+        if (message->count > 1 && lines.len + REPLY_LINE_MAX > room && asks_for_much(r)) {
             reply_error(&lines, ERR_TRY_ALONE, too_much);
+        } else {
+            reply_one(loop, t, r, failed, insert, &lines);
         }
     }
     ipc_reply(message, &lines);
@@ -451,8 +463,12 @@ enum err turn(struct loop *loop, struct mono now)
     enum err failed = ERR_STORAGE_FULL; // as long as the store is known to have no room
     enum err fatal = ERR_OK;
     if (!mono_before(now, loop->blocked_until)) {
-        failed = transact(loop, &t);
+        failed = loop->cut_off ? recover(loop) : ERR_OK; // what a full disk prevented before
         if (failed == ERR_OK) {
+            failed = transact(loop, &t);
+        }
+        if (failed == ERR_OK) {
+            loop->failing = false;
             loop->commits += t.insert_count + t.dispatch_count > 0 || t.settled != NULL;
             start_deliveries(loop, &t);
             forget_settled(loop, &t);
