@@ -214,7 +214,7 @@ Test(bad_input, more_than_there_may_be)
     sluice_end(sluice);
 }
 
-// --- As large as it may be ---
+// ---- As large as it may be ----
 
 // What the scheduler has used of the processors: unlike the time it took, it does not depend on what else
 // runs.

@@ -108,7 +108,7 @@ Test(idempotency, outlives_both_programs_and_completion)
     sluice_end(sluice);
 }
 
-// --- At the same moment ---
+// ---- At the same moment ----
 
 #define AT_ONCE 8
 #define ROUNDS 10
@@ -160,7 +160,7 @@ Test(idempotency, holds_at_the_same_moment)
     sluice_end(sluice);
 }
 
-// --- The key itself ---
+// ---- The key itself ----
 
 Test(idempotency, a_key_has_1_to_255_visible_characters)
 {

@@ -199,7 +199,7 @@ Test(options, a_changed_flag_is_applied_and_logged)
     sluice_end(sluice);
 }
 
-// --- What cannot be used ---
+// ---- What cannot be used ----
 
 Test(options, a_directory_that_cannot_be_made)
 {
@@ -287,7 +287,7 @@ Test(options, a_port_that_is_taken)
     sluice_end(sluice);
 }
 
-// --- The start and the end ---
+// ---- The start and the end ----
 
 static void expect_notification(int fd, const char *expected)
 {

@@ -17,7 +17,7 @@ static void expect_order(const struct dispatches *seen, const char *const *ids, 
                          ids[i]);
 }
 
-// --- The published example: 5 s between batches, and a HIGH ingestion after a MEDIUM one ---
+// ---- The published example: 5 s between batches, and a HIGH ingestion after a MEDIUM one ----
 
 #define EXAMPLE_INTERVAL_NS (5 * NS_PER_S)
 #define EXAMPLE_LINGER_NS (100 * NS_PER_MS)
@@ -95,7 +95,7 @@ Test(order, of_the_published_example)
     example_end(&other);
 }
 
-// --- Everything that arrives while a delivery is under way ---
+// ---- Everything that arrives while a delivery is under way ----
 
 Test(order, by_priority_then_acceptance_then_index)
 {

@@ -96,7 +96,7 @@ Test(restart, the_order_is_kept)
     http_target_stop(target);
 }
 
-// --- Random kills under load ---
+// ---- Random kills under load ----
 
 #define LOAD_CLIENTS 4
 #define LOAD_KILLS 20
@@ -252,7 +252,7 @@ Test(restart, nothing_accepted_is_lost_by_random_kills_under_load)
     http_target_stop(target);
 }
 
-// --- One program goes, the other stays ---
+// ---- One program goes, the other stays ----
 
 struct poster {
     const struct sluice *sluice;

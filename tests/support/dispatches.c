@@ -55,18 +55,34 @@ void dispatches_fini(struct dispatches *dispatches)
     *dispatches = (struct dispatches){0};
 }
 
-int64_t dispatches_earliness(const struct dispatches *dispatches, struct rate rate, size_t burst)
+int64_t dispatches_earliness(const struct dispatches *dispatches, struct rate rate, size_t burst,
+                             size_t worst[2])
 {
-    int64_t worst = INT64_MIN;
+    int64_t earliest = INT64_MIN;
     for (size_t i = 0; i < dispatches->count; i++) {
         for (size_t j = i + burst; j < dispatches->count; j++) {
             int64_t window = mono_diff(dispatches->list[j].at, dispatches->list[i].at);
             int64_t needed = (int64_t)(j - i + 1 - burst) * rate.per_ns / (int64_t)rate.count;
-            if (needed - window > worst)
-                worst = needed - window;
+            if (needed - window > earliest) {
+                earliest = needed - window;
+                worst[0] = i;
+                worst[1] = j;
+            }
         }
     }
-    return worst;
+    return earliest;
+}
+
+// The dispatches from i to j, and a few on either side, for whoever looks into a failure.
+static void print_window(const struct dispatches *dispatches, size_t i, size_t j)
+{
+    struct mono begin = dispatches->list[i].at;
+    for (size_t k = i > 3 ? i - 3 : 0; k < dispatches->count && k < j + 4; k++) {
+        const struct dispatch *dispatch = &dispatches->list[k];
+        fprintf(stderr, "%c %10.3f ms  %s attempt %d of %s\n", k == i || k == j ? '>' : ' ',
+                (double)mono_diff(dispatch->at, begin) / (double)NS_PER_MS, dispatch->priority,
+                dispatch->attempt, dispatch->batch);
+    }
 }
 
 struct lateness {
@@ -108,8 +124,12 @@ int64_t lateness_end(struct lateness *lateness)
 void dispatches_check_rate(struct http_target *target, struct rate rate, size_t burst, int64_t lateness_ns)
 {
     struct dispatches dispatches = dispatches_read(target);
-    int64_t early = dispatches_earliness(&dispatches, rate, burst);
+    size_t worst[2] = {0, 0};
+    int64_t early = dispatches_earliness(&dispatches, rate, burst, worst);
     int64_t allowed = 2 * (SENDER_NS + lateness_ns);
+    if (early > allowed) {
+        print_window(&dispatches, worst[0], worst[1]);
+    }
     dispatches_fini(&dispatches);
     cr_assert(early <= allowed,
               "a window is %.3f ms too short for what is in it; %.3f ms may be the machine's",

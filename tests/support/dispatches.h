@@ -31,9 +31,11 @@ struct dispatches {
 struct dispatches dispatches_read(struct http_target *target);
 void dispatches_fini(struct dispatches *dispatches);
 
-// A token bucket lets burst dispatches and `rate` more start in any window. This is by how much, in all
-// windows, the worst one was too short for what arrived in it: 0 or less when none was.
-int64_t dispatches_earliness(const struct dispatches *dispatches, struct rate rate, size_t burst);
+// A token bucket lets burst dispatches and `rate` more start in any window. This is by how much the worst
+// window was too short for what arrived in it (0 or less when none was), and the first and last dispatch in
+// it.
+int64_t dispatches_earliness(const struct dispatches *dispatches, struct rate rate, size_t burst,
+                             size_t worst[2]);
 
 // Sees how late this machine wakes a thread, so that a test can tell a dispatch that was sent early from one
 // before it that was seen late.

@@ -62,7 +62,7 @@ char *sluice_path(const struct sluice *sluice, const char *name);
 uint16_t free_port(void);
 void remove_tree(const char *path);
 
-// --- Requests. The response is the caller's to free. Paths are printf formats. ---
+// ---- Requests. The response is the caller's to free. Paths are printf formats. ----
 
 struct http_response sluice_get(const struct sluice *sluice, const char *path, ...)
     __attribute__((format(printf, 2, 3)));
