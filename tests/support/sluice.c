@@ -194,7 +194,7 @@ static void forget(struct sluice *sluice)
 
 static void check_log(const struct sluice *sluice, enum part part)
 {
-    static const char *const reports[] = {"Sanitizer", "runtime error:", "Assertion"};
+    static const char *const reports[] = {"Sanitizer: ", "runtime error: ", "Assertion"};
     for (size_t i = 0; i < sizeof(reports) / sizeof(reports[0]); i++)
         cr_assert(!sluice_logged(sluice, part, reports[i]), "%s reports an error", programs[part]);
 }
