@@ -41,7 +41,7 @@ struct answer_seen {
     size_t len;
 };
 
-// --- The program ---
+// ---- The program ----
 
 static inline uint16_t gw_free_port(void)
 {
@@ -134,7 +134,7 @@ static inline void gw_stop(struct gw *gw)
     close(gw->log);
 }
 
-// --- The scheduler's place ---
+// ---- The scheduler's place ----
 
 // In raw mode, so that messages can be answered in any order, or never.
 static inline void gw_peer_open(struct gw *gw)
@@ -206,7 +206,7 @@ static inline size_t gw_accept(struct gw *gw, nng_msg *msg)
     return count;
 }
 
-// --- Clients ---
+// ---- Clients ----
 
 static inline int gw_connect(const struct gw *gw)
 {

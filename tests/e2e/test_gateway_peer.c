@@ -77,63 +77,96 @@ Test(gateway_peer, takes_long_bodies)
     peer_end(&gw);
 }
 
+enum { GATHERED = 16, UNDER_WAY = 4 }; // see pump() of gateway/forward.c
+
+static void expect_no_message(struct gw *gw)
+{
+    nng_msg *none = NULL;
+    cr_assert_eq(nng_socket_set_ms(gw->peer, NNG_OPT_RECVTIMEO, 200), 0);
+    cr_expect_eq(nng_recvmsg(gw->peer, &none, 0), NNG_ETIMEDOUT);
+    cr_assert_eq(nng_socket_set_ms(gw->peer, NNG_OPT_RECVTIMEO, WAIT_MS), 0);
+}
+
+// The first goes at once and alone; while it is under way the others gather, and go as soon as they are
+// enough; while as many messages are under way as may be, all wait, and then go together.
 Test(gateway_peer, gets_many_requests_in_few_messages)
 {
-    enum { FIRST = 4, MORE = 40 };
+    enum { IN_MESSAGES = 1 + (UNDER_WAY - 1) * GATHERED, MORE = 40 };
     struct gw gw = gw_start(NULL, NULL);
-    int fds[FIRST + MORE];
-    nng_msg *held[FIRST];
+    int fds[IN_MESSAGES + MORE];
+    nng_msg *held[UNDER_WAY];
     gw_peer_open(&gw);
-    for (size_t i = 0; i < FIRST; i++) { // alone, at once: few are under way
-        fds[i] = gw_connect(&gw);
-        gw_post(fds[i], "", GOOD_BODY);
-        held[i] = gw_take(&gw);
-        cr_expect_eq(gw_lines_count(held[i]), 1);
+    size_t sent = 0;
+    for (size_t message = 0; message < UNDER_WAY; message++) {
+        size_t lines = message == 0 ? 1 : GATHERED;
+        for (size_t i = 0; i < lines; i++) {
+            if (i > 0 && i == lines - 1) {
+                expect_no_message(&gw); // one too few
+            }
+            fds[sent] = gw_connect(&gw);
+            gw_post(fds[sent++], "", GOOD_BODY);
+        }
+        held[message] = gw_take(&gw);
+        cr_expect_eq(gw_lines_count(held[message]), lines);
     }
-    for (size_t i = FIRST; i < FIRST + MORE; i++) {
-        fds[i] = gw_connect(&gw);
-        gw_post(fds[i], "", GOOD_BODY);
+    for (size_t i = 0; i < MORE; i++) {
+        fds[sent] = gw_connect(&gw);
+        gw_post(fds[sent++], "", GOOD_BODY);
     }
-    nng_msg *none = NULL;
-    cr_assert_eq(nng_socket_set_ms(gw.peer, NNG_OPT_RECVTIMEO, 200), 0);
-    cr_expect_eq(nng_recvmsg(gw.peer, &none, 0), NNG_ETIMEDOUT); // four are the limit
-    cr_assert_eq(nng_socket_set_ms(gw.peer, NNG_OPT_RECVTIMEO, WAIT_MS), 0);
-    gw_accept(&gw, held[FIRST - 1]);
-    size_t messages = 0;
-    for (size_t lines = 0; lines < MORE; messages++)
-        lines += gw_accept(&gw, gw_take(&gw));
-    cr_expect_lt(messages, MORE / 2);
-    for (size_t i = 0; i < FIRST - 1; i++)
+    expect_no_message(&gw); // as many are under way as may be
+    gw_accept(&gw, held[UNDER_WAY - 1]);
+    cr_expect_eq(gw_accept(&gw, gw_take(&gw)), MORE);
+    for (size_t i = 0; i < UNDER_WAY - 1; i++) {
         gw_accept(&gw, held[i]);
-    for (size_t i = 0; i < FIRST + MORE; i++) {
+    }
+    for (size_t i = 0; i < sent; i++) {
         gw_expect(fds[i], 200, "ingestion_id");
         close(fds[i]);
     }
     peer_end(&gw);
 }
 
+// Answers each line with the offset that it asks for.
+static void answer_with_offsets(struct gw *gw, nng_msg *msg)
+{
+    struct buf lines;
+    buf_init(&lines);
+    size_t count = gw_lines_count(msg);
+    const char *at = gw_lines(msg);
+    for (size_t i = 0; i < count; i++) {
+        at = strstr(at, "\"offset\":");
+        cr_assert_not_null(at);
+        at += strlen("\"offset\":");
+        buf_printf(&lines, "{\"ok\":true,\"n\":%.*s}\n", (int)strspn(at, "0123456789"), at);
+    }
+    gw_answer(gw, msg, lines.data);
+    buf_fini(&lines);
+}
+
 // Each gets the reply of its own line, in whichever order messages come back.
 Test(gateway_peer, replies_find_their_requests)
 {
+    enum { ALL = 1 + (UNDER_WAY - 1) * GATHERED };
     struct gw gw = gw_start(NULL, NULL);
-    int fds[4];
-    nng_msg *held[4];
+    int fds[ALL];
+    nng_msg *held[UNDER_WAY];
+    size_t messages = 0;
     gw_peer_open(&gw);
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < ALL; i++) {
         char target[96];
         fds[i] = gw_connect(&gw);
         cr_assert(snprintf(target, sizeof(target), "/status/" UUID "?offset=%zu", i + 100) > 0);
         gw_get(fds[i], target);
-        held[i] = gw_take(&gw);
+        if (i % GATHERED == 0) {
+            held[messages++] = gw_take(&gw);
+        }
     }
-    for (size_t i = 4; i-- > 0;) {
-        char reply[64];
-        cr_assert(snprintf(reply, sizeof(reply), "{\"ok\":true,\"n\":%zu}\n", i) > 0);
-        gw_answer(&gw, held[i], reply);
+    while (messages > 0) {
+        answer_with_offsets(&gw, held[--messages]);
     }
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < ALL; i++) {
         char body[32];
-        cr_assert(snprintf(body, sizeof(body), "{\"n\":%zu}", i) > 0);
+        cr_assert(snprintf(body, sizeof(body), "{\"n\":%zu}", i + 100) > 0);
         gw_expect(fds[i], 200, body);
         close(fds[i]);
     }

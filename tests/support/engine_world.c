@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-// ---- the store --------------------------------------------------------------------------------------------
+// ---- the store ----
 
 static struct world_ingestion *ingestion_at(struct world_store *store, int64_t seq)
 {
@@ -133,7 +133,7 @@ static void save_figures(struct world *world)
     }
 }
 
-// ---- building it ------------------------------------------------------------------------------------------
+// ---- building it ----
 
 struct queue_settings world_settings(uint64_t count, int64_t per_ns, uint32_t burst, uint32_t concurrency)
 {
@@ -213,7 +213,7 @@ void world_crash(struct world *world)
     world_build(world);
 }
 
-// ---- a turn -----------------------------------------------------------------------------------------------
+// ---- a turn ----
 
 int64_t world_ingest(struct world *world, int64_t queue, enum priority priority, uint32_t batches)
 {
@@ -417,7 +417,7 @@ void world_run_until(struct world *world, int64_t ns)
     }
 }
 
-// ---- questions --------------------------------------------------------------------------------------------
+// ---- questions ----
 
 static uint64_t count_before(const struct world *world, int64_t queue, const struct place *place)
 {
