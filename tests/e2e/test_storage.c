@@ -70,3 +70,40 @@ Test(storage, a_full_disk_stops_what_must_be_written_and_nothing_else)
     sluice_end(sluice);
     http_target_stop(target);
 }
+
+Test(storage, a_start_on_a_full_disk_answers_and_goes_on_when_there_is_room)
+{
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    cr_assert_eq(sigaction(SIGXFSZ, &ignore, NULL), 0);
+    struct http_target *target = http_target_start(0);
+    cr_assert_not_null(target);
+    struct sluice *sluice = sluice_start(LIST("--rate", "20/s", "--target", http_target_url(target)), NULL);
+    http_target_script(target, &(struct http_target_answer){.delay_ns = 2 * NS_PER_S});
+    struct ingested before = sluice_ingest_range(sluice, "LOW", 1, 6);
+    cr_assert(http_target_wait(target, 1, WAIT_S * NS_PER_S));
+    sluice_kill(sluice, SCHEDULER); // in the middle of a delivery
+
+    struct rlimit own;
+    cr_assert_eq(getrlimit(RLIMIT_FSIZE, &own), 0);
+    struct rlimit full = {.rlim_cur = 1, .rlim_max = own.rlim_max};
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &full), 0); // the scheduler inherits it
+    sluice_launch(sluice, SCHEDULER);
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &own), 0);
+
+    struct http_response status = sluice_status(sluice, before.id);
+    cr_assert_str_eq(json_text(status.json, "status"), "triggered");
+    http_response_fini(&status);
+    expect_no_room(sluice);
+    wait_ms(1500); // many slots, and several tries
+    cr_assert_eq(http_target_count(target), 1, "a dispatch was not on disk before it began");
+
+    set_room(sluice, RLIM_INFINITY);
+    struct ingested after;
+    WAIT_FOR(is_accepted(sluice, &after));
+    sluice_wait_status(sluice, before.id, "completed");
+    sluice_wait_status(sluice, after.id, "completed");
+    cr_assert_eq(http_target_count(target), 4, "one was cut off and came twice: %zu deliveries",
+                 http_target_count(target));
+    sluice_end(sluice);
+    http_target_stop(target);
+}
