@@ -285,7 +285,8 @@ static enum err store_dispatched(struct loop *loop, struct turn *t)
 static enum err dispatch(struct loop *loop, struct turn *t)
 {
     enum err err = look_ahead(loop);
-    while (err == ERR_OK && t->dispatch_count < TURN_DISPATCHES && !loop->ending && !t->more_due) {
+    bool may = !loop->ending && !t->more_due && loop->late_expected == 0;
+    while (err == ERR_OK && t->dispatch_count < TURN_DISPATCHES && may) {
         struct batch_key key;
         struct flight *flight;
         err = engine_next(loop->engine, t->now, &key, &flight);
@@ -374,6 +375,9 @@ static void start_deliveries(struct loop *loop, struct turn *t)
         struct delivery *d = t->dispatched[i];
         struct target *target = loop_target(loop, d->queue);
         live_add(loop, d);
+        // After a slow commit it will be reported late. When the next may start is not known before.
+        d->late_expected = mono_diff(mono_now(), d->slot) > TARGET_LATE_NS;
+        loop->late_expected += d->late_expected;
         target->ops->start(target, d);
     }
 }
