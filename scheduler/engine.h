@@ -85,7 +85,7 @@ MUST_CHECK enum err engine_next(struct engine *engine, struct mono now, struct b
                                 struct flight **flight);
 
 // The delivery really started at `started`. When that is later than its slot, what is to come moves by as
-// much.
+// much; a later and better report of the same start adds the difference.
 void engine_started(struct engine *engine, struct flight *flight, struct mono started);
 
 // The attempt ended; ends the flight and says what becomes of the batch (row->error borrows from the

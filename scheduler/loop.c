@@ -35,7 +35,6 @@ void loop_take(struct loop *loop)
             append(&loop->done_end, item);
             break;
         case INBOX_LATE:
-            loop->late_expected -= container_of(item, struct delivery, late)->late_expected;
             append(&loop->late_end, item);
             break;
         }
@@ -205,12 +204,7 @@ static enum err serve(struct loop *loop, const struct wait *wait)
             continue; // a turn takes a bounded number; the rest is next
         }
         struct mono wake = run_targets(loop, mono_now()); // the turn has started deliveries
-        struct mono decide = engine_wake(loop->engine);
-        if (loop->ending) {
-            decide = deadline;
-        } else if (loop->late_expected > 0) {
-            decide = MONO_NEVER; // the report will wake us
-        }
+        struct mono decide = loop->ending ? deadline : engine_wake(loop->engine);
         if (loop->done != NULL) {
             decide = mono_min(decide, loop->blocked_until);
         }

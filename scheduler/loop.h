@@ -32,7 +32,6 @@ struct loop {
     struct inbox_item **messages_end;
     struct inbox_item *late; // deliveries that started late, not yet on disk
     struct inbox_item **late_end;
-    size_t late_expected;    // deliveries that will be reported late: nothing is dispatched before they are
     struct inbox_item *done; // deliveries that ended, not yet settled on disk
     struct inbox_item **done_end;
     struct delivery *live; // all deliveries that were started and are not yet settled

@@ -31,7 +31,6 @@ struct delivery {
     struct delivery *live_prev, *live_next; // the loop's: all that were started and are not yet settled
     struct inbox_item item;                 // for whoever holds it: the target while it runs, then the inbox
     struct inbox_item late;                 // posted when it started late
-    bool late_expected;                     // the loop's: it was late already when it was handed over
 };
 
 void delivery_free(struct delivery *delivery); // NULL is fine

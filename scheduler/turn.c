@@ -285,8 +285,7 @@ static enum err store_dispatched(struct loop *loop, struct turn *t)
 static enum err dispatch(struct loop *loop, struct turn *t)
 {
     enum err err = look_ahead(loop);
-    bool may = !loop->ending && !t->more_due && loop->late_expected == 0;
-    while (err == ERR_OK && t->dispatch_count < TURN_DISPATCHES && may) {
+    while (err == ERR_OK && t->dispatch_count < TURN_DISPATCHES && !loop->ending && !t->more_due) {
         struct batch_key key;
         struct flight *flight;
         err = engine_next(loop->engine, t->now, &key, &flight);
@@ -375,9 +374,12 @@ static void start_deliveries(struct loop *loop, struct turn *t)
         struct delivery *d = t->dispatched[i];
         struct target *target = loop_target(loop, d->queue);
         live_add(loop, d);
-        // After a slow commit it will be reported late. When the next may start is not known before.
-        d->late_expected = mono_diff(mono_now(), d->slot) > TARGET_LATE_NS;
-        loop->late_expected += d->late_expected;
+        // After a slow commit it starts late for certain. The target's own report may come after the next
+        // slot's time, so what is known is applied now; the report then adds only what is missing.
+        struct mono handed_over = mono_now();
+        if (mono_diff(handed_over, d->slot) > TARGET_LATE_NS) {
+            engine_started(loop->engine, d->flight, handed_over);
+        }
         target->ops->start(target, d);
     }
 }

@@ -373,6 +373,8 @@ void world_turn(struct world *world)
     for (size_t i = 0; i < world->running_count; i++) {
         struct world_running *r = &world->running[i];
         if (r->slot.ns == world->now.ns && r->late_ns > 0) {
+            // Twice, as the loop does: what is known when it is handed over, then what the target says.
+            engine_started(world->engine, r->flight, mono_add(r->started, -(r->late_ns / 3)));
             engine_started(world->engine, r->flight, r->started);
         }
     }
