@@ -212,9 +212,11 @@ static void list_order(const struct http_response *page, const struct ingested *
     const cJSON *row;
     cJSON_ArrayForEach(row, json_member(page->json, "ingestions"))
     {
-        for (size_t i = 0; i < count; i++)
-            if (strcmp(json_text(row, "ingestion_id"), ingested[i].id) == 0)
+        for (size_t i = 0; i < count; i++) {
+            if (strcmp(json_text(row, "ingestion_id"), ingested[i].id) == 0) {
                 *order++ = (char)('0' + i);
+            }
+        }
     }
     *order = '\0';
 }
@@ -236,8 +238,9 @@ Test(api, ingestions_are_listed_newest_first)
     struct ingested ingested[COUNT(priorities)];
     char order[32], next[64];
     struct sluice *sluice = sluice_start(LIST("--rate", "1/1h"), NULL);
-    for (size_t i = 0; i < COUNT(priorities); i++)
+    for (size_t i = 0; i < COUNT(priorities); i++) {
         ingested[i] = sluice_ingest_range(sluice, priorities[i], 1, 4);
+    }
     for (size_t i = 0; i < COUNT(pages); i++) {
         struct http_response page = sluice_get(sluice, "/ingestions%s", pages[i].query);
         cr_assert_eq(page.status, 200, "%s", page.body);

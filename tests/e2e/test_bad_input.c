@@ -124,10 +124,11 @@ Test(bad_input, headers)
     struct sluice *sluice = sluice_start(NULL, NULL);
     for (size_t i = 0; i < COUNT(cases); i++) {
         struct http_response response = sluice_post(sluice, good, cases[i].headers);
-        if (cases[i].code)
+        if (cases[i].code) {
             expect_problem(cases[i].headers[0], &response, cases[i].status, cases[i].code, NULL);
-        else
+        } else {
             cr_assert_eq(response.status, cases[i].status, "%s: %s", cases[i].headers[0], response.body);
+        }
         http_response_fini(&response);
     }
     sluice_end(sluice);
@@ -205,8 +206,9 @@ Test(bad_input, more_than_there_may_be)
         } else {
             cr_assert_eq(response.status, cases[i].status, "%s: %s", cases[i].what, response.body);
             const char *id = json_text(response.json, "ingestion_id");
-            if (cases[i].count == 30)
+            if (cases[i].count == 30) {
                 sluice_wait_status(sluice, id, "triggered");
+            }
         }
         http_response_fini(&response);
         free(body);
@@ -238,8 +240,9 @@ static int64_t cost_of(const struct sluice *sluice, uint64_t first, size_t count
     int64_t cost = cpu_ns(sluice) - before;
     buf_init(&expected);
     for (size_t i = 0; i < count; i++) {
-        if (i > 0)
+        if (i > 0) {
             buf_char(&expected, ',');
+        }
         buf_u64(&expected, first + i);
     }
     cr_assert_eq(strcmp(ids, expected.data), 0, "the IDs are not those that were sent");

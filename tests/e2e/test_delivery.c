@@ -56,8 +56,9 @@ static void expect_batch(const struct setup *setup, const char *id, int index, c
     const cJSON *batch = cJSON_GetArrayItem(json_member(response.json, "batches"), index);
     cr_assert_str_eq(json_text(batch, "status"), status, "%s", response.body);
     cr_assert_eq(json_number(batch, "attempts"), attempts, "%s", response.body);
-    if (error)
+    if (error) {
         cr_assert_not_null(strstr(json_text(batch, "error"), error), "%s", response.body);
+    }
     http_response_fini(&response);
 }
 
@@ -119,22 +120,25 @@ Test(delivery, what_a_repeat_can_mend_is_repeated_later)
     static const unsigned statuses[] = {408, 425, 429, 500, 501, 502, 503, 504};
     enum { DROPPED = COUNT(statuses), BATCHES };
     struct setup setup = setup_start("1");
-    for (size_t i = 0; i < COUNT(statuses); i++)
+    for (size_t i = 0; i < COUNT(statuses); i++) {
         script(&setup, statuses[i], NULL);
+    }
     http_target_script(setup.target, &(struct http_target_answer){.how = HTTP_TARGET_DROP});
     struct lateness *lateness = lateness_watch();
     struct ingested ingested = sluice_ingest_range(setup.sluice, "LOW", 1, BATCHES);
     sluice_wait_status(setup.sluice, ingested.id, "completed");
     int64_t lateness_ns = lateness_end(lateness);
-    for (int i = 0; i < BATCHES; i++)
+    for (int i = 0; i < BATCHES; i++) {
         expect_batch(&setup, ingested.id, i, "completed", 2, NULL);
+    }
 
     struct dispatches seen = dispatches_read(setup.target);
     cr_assert_eq(seen.count, 2 * BATCHES);
     for (size_t i = 0; i < BATCHES; i++) {
         for (size_t j = BATCHES; j < seen.count; j++) {
-            if (strcmp(seen.list[i].batch, seen.list[j].batch) != 0)
+            if (strcmp(seen.list[i].batch, seen.list[j].batch) != 0) {
                 continue;
+            }
             int64_t pause = mono_diff(seen.list[j].at, seen.list[i].at);
             cr_assert(pause >= NS_PER_S, "it was repeated after %.3f s", (double)pause / NS_PER_S);
             cr_assert_str_eq(seen.list[i].ids, seen.list[j].ids);
@@ -159,8 +163,9 @@ Test(delivery, one_that_waits_for_its_repeat_is_passed_by_and_takes_its_place_ag
     struct dispatches seen = dispatches_read(setup.target);
     cr_assert_eq(seen.count, LOW + 2);
     size_t again = 1;
-    while (again < seen.count && strcmp(seen.list[again].ids, "1000") != 0)
+    while (again < seen.count && strcmp(seen.list[again].ids, "1000") != 0) {
         again++;
+    }
     cr_assert_str_eq(seen.list[0].ids, "1000");
     cr_assert(again > 1 && again < LOW + 1, "it came again as number %zu of %zu", again, seen.count);
     dispatches_fini(&seen);
@@ -171,8 +176,9 @@ Test(delivery, retry_after_holds_the_queue_and_uses_up_no_attempt)
 {
     enum { HOLDS = 6 }; // more than there are attempts
     struct setup setup = setup_start("1");
-    for (size_t i = 0; i < HOLDS; i++)
+    for (size_t i = 0; i < HOLDS; i++) {
         script(&setup, i % 2 ? 503 : 429, "1");
+    }
     struct ingested ingested = sluice_ingest_range(setup.sluice, "HIGH", 1, 1);
     struct ingested other = sluice_ingest_range(setup.sluice, "LOW", 2, 3);
     sluice_wait_status(setup.sluice, ingested.id, "completed");
@@ -254,7 +260,7 @@ Test(delivery, fails_when_all_attempts_are_used_up)
 
     struct dispatches seen = dispatches_read(setup.target);
     for (size_t i = 0; i < seen.count; i++) {
-        cr_assert_eq(seen.list[i].attempt, i + 1);
+        cr_assert_eq(seen.list[i].attempt, (int)i + 1);
         cr_assert_str_eq(seen.list[i].batch, seen.list[0].batch);
     }
     dispatches_fini(&seen);

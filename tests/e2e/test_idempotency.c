@@ -148,8 +148,9 @@ Test(idempotency, holds_at_the_same_moment)
             pthread_join(posters[i].thread, NULL);
             cr_assert_eq(response->status, 200, "%s", response->body);
             made += !http_response_header(response, "Idempotent-Replayed", replayed, sizeof(replayed));
-            if (i == 0)
+            if (i == 0) {
                 (void)snprintf(id, sizeof(id), "%s", json_text(response->json, "ingestion_id"));
+            }
             cr_assert_str_eq(json_text(response->json, "ingestion_id"), id);
             http_response_fini(response);
         }

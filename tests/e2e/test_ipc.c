@@ -49,8 +49,9 @@ static struct replies send_message(const struct sluice *sluice, const char *mess
 
 static void replies_fini(struct replies *replies)
 {
-    for (size_t i = 0; i < replies->count; i++)
+    for (size_t i = 0; i < replies->count; i++) {
         cJSON_Delete(replies->lines[i]);
+    }
     free(replies->text);
 }
 
@@ -211,13 +212,15 @@ Test(ipc, each_line_is_refused_by_name)
     };
     struct buf message;
     buf_init(&message);
-    for (size_t i = 0; i < COUNT(cases); i++)
+    for (size_t i = 0; i < COUNT(cases); i++) {
         buf_printf(&message, "%s\n", cases[i].line);
+    }
     struct sluice *sluice = scheduler_start(NULL);
     struct replies replies = send_message(sluice, message.data);
     cr_assert_eq(replies.count, COUNT(cases));
-    for (size_t i = 0; i < COUNT(cases); i++)
+    for (size_t i = 0; i < COUNT(cases); i++) {
         expect_error(replies.lines[i], cases[i].code, cases[i].named);
+    }
     replies_fini(&replies);
     buf_fini(&message);
     sluice_end(sluice);
@@ -228,8 +231,9 @@ Test(ipc, a_message_has_a_limit)
     struct sluice *sluice = scheduler_start(NULL);
     struct buf message;
     buf_init(&message);
-    for (int i = 0; i < 16385; i++)
+    for (int i = 0; i < 16385; i++) {
         buf_str(&message, "{\"op\":\"ping\"}\n");
+    }
     struct replies replies = send_message(sluice, message.data);
     cr_assert_eq(replies.count, 1);
     expect_error(replies.lines[0], "bad_request", NULL);
@@ -255,8 +259,9 @@ Test(ipc, replies_that_do_not_fit_together_are_asked_for_alone)
     expect_ok(replies.lines[0]);
     replies_fini(&replies);
     buf_reset(&message);
-    for (int i = 0; i < PAGES; i++)
+    for (int i = 0; i < PAGES; i++) {
         buf_str(&message, "{\"op\":\"status\",\"id\":\"" ID "\",\"limit\":10000}\n");
+    }
     replies = send_message(sluice, message.data);
     cr_assert_eq(replies.count, PAGES);
     for (size_t i = 0; i < replies.count; i++) {

@@ -12,9 +12,10 @@ TestSuite(order, .fini = sluice_cleanup);
 static void expect_order(const struct dispatches *seen, const char *const *ids, size_t count)
 {
     cr_assert_eq(seen->count, count, "%zu dispatches instead of %zu", seen->count, count);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         cr_assert_str_eq(seen->list[i].ids, ids[i], "dispatch %zu has %s instead of %s", i, seen->list[i].ids,
                          ids[i]);
+    }
 }
 
 // ---- The published example: 5 s between batches, and a HIGH ingestion after a MEDIUM one ----
@@ -119,8 +120,9 @@ Test(order, by_priority_then_acceptance_then_index)
     http_target_script(target, &(struct http_target_answer){.delay_ns = 3 * NS_PER_S});
     (void)sluice_ingest_range(sluice, "LOW", 1, 3);
     cr_assert(http_target_wait(target, 1, WAIT_S * NS_PER_S));
-    for (size_t i = 0; i < COUNT(arrivals); i++)
+    for (size_t i = 0; i < COUNT(arrivals); i++) {
         ingested[i] = sluice_ingest_range(sluice, arrivals[i].priority, arrivals[i].first, arrivals[i].count);
+    }
     cr_assert_eq(http_target_count(target), 1, "the machine is too slow for this test");
 
     // Behind 3 of the HIGH ones, 1 of the other HIGH, 3 MEDIUM, and 1 of the first LOW: its own are 8 and 9.
@@ -132,8 +134,9 @@ Test(order, by_priority_then_acceptance_then_index)
     struct dispatches seen = dispatches_read(target);
     expect_order(&seen, order, COUNT(order));
     dispatches_fini(&seen);
-    for (size_t i = 0; i < COUNT(arrivals); i++)
+    for (size_t i = 0; i < COUNT(arrivals); i++) {
         sluice_wait_status(sluice, ingested[i].id, "completed");
+    }
     sluice_end(sluice);
     http_target_stop(target);
 }
@@ -153,8 +156,9 @@ Test(order, high_goes_first_from_the_next_dispatch_on)
 
     struct dispatches seen = dispatches_read(target);
     size_t at = 0;
-    while (strcmp(seen.list[at].ids, "100") != 0)
+    while (strcmp(seen.list[at].ids, "100") != 0) {
         at++;
+    }
     cr_assert(at <= before + 1, "it came as number %zu, after %zu had been seen", at, before);
     cr_assert_str_eq(seen.list[at + 1].ids, "101");
     dispatches_fini(&seen);

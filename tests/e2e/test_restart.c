@@ -89,8 +89,9 @@ Test(restart, the_order_is_kept)
     // The first delivery may not have been over when the kill came; then it came again.
     size_t repeats = seen.count > 1 && strcmp(seen.list[1].ids, order[0]) == 0;
     cr_assert_eq(seen.count, sizeof(order) / sizeof(order[0]) + repeats);
-    for (size_t i = 1; i < sizeof(order) / sizeof(order[0]); i++)
+    for (size_t i = 1; i < sizeof(order) / sizeof(order[0]); i++) {
         cr_assert_str_eq(seen.list[i + repeats].ids, order[i]);
+    }
     dispatches_fini(&seen);
     sluice_end(sluice);
     http_target_stop(target);
@@ -128,15 +129,18 @@ static bool post_until_answered(struct client *client, const char *body, struct 
             sluice_post(client->sluice, body, LIST(key, "Content-Type: application/json"));
         long status = response.status;
         cJSON *id = cJSON_GetObjectItem(response.json, "ingestion_id");
-        if (status == 200 && cJSON_IsString(id))
+        if (status == 200 && cJSON_IsString(id)) {
             (void)snprintf(posted->id, sizeof(posted->id), "%s", id->valuestring);
-        else if (status != 0 && status != 503 && status != 504)
+        } else if (status != 0 && status != 503 && status != 504) {
             (void)snprintf(client->refused, sizeof(client->refused), "%.255s", response.body);
+        }
         http_response_fini(&response);
-        if (status == 200)
+        if (status == 200) {
             return true;
-        if (client->refused[0])
+        }
+        if (client->refused[0]) {
             return false;
+        }
     }
     (void)snprintf(client->refused, sizeof(client->refused), "no answer within %d s", WAIT_S);
     return false;
@@ -151,14 +155,16 @@ static void *post_all(void *arg)
         // 1 to 5 IDs, at both ends of what a double holds exactly.
         uint64_t first = client->number * UINT64_C(1000000) + client->count * 10 + 1;
         size_t ids = 1 + client->count % 5, len = 0;
-        for (size_t i = 0; i < ids; i++)
+        for (size_t i = 0; i < ids; i++) {
             len += (size_t)snprintf(
                 posted->ids + len, sizeof(posted->ids) - len, "%s%llu", i > 0 ? "," : "",
                 (unsigned long long)(i == 1 ? UINT64_C(9007199254740991) - first : first + i));
+        }
         (void)snprintf(body, sizeof(body), "{\"ids\":[%s],\"priority\":\"%s\"}", posted->ids,
                        client->count % 3 == 0 ? "HIGH" : "LOW");
-        if (!post_until_answered(client, body, posted))
+        if (!post_until_answered(client, body, posted)) {
             return NULL;
+        }
         client->count++;
         wait_ms(100);
     }
@@ -196,9 +202,11 @@ static void check_deliveries(struct http_target *target, const struct client *cl
         cr_assert_str_eq(seen.list[i].ids, seen.list[i - 1].ids);
         cr_assert_str_eq(seen.list[i].ingestion, seen.list[i - 1].ingestion);
     }
-    for (const struct client *client = clients; client < clients + LOAD_CLIENTS; client++)
-        for (size_t i = 0; i < client->count; i++)
+    for (const struct client *client = clients; client < clients + LOAD_CLIENTS; client++) {
+        for (size_t i = 0; i < client->count; i++) {
             expected += i % 5 + 1 > 3 ? 2 : 1; // of 3 IDs each
+        }
+    }
     cr_assert_eq(distinct, expected, "%zu batches came of %zu", distinct, expected);
     dispatches_fini(&seen);
 }
@@ -238,8 +246,9 @@ Test(restart, nothing_accepted_is_lost_by_random_kills_under_load)
     }
     kill_at_random(sluice, seed);
     atomic_store(&end, true);
-    for (unsigned i = 0; i < LOAD_CLIENTS; i++)
+    for (unsigned i = 0; i < LOAD_CLIENTS; i++) {
         pthread_join(clients[i].thread, NULL);
+    }
     for (unsigned i = 0; i < LOAD_CLIENTS; i++) {
         cr_assert_str_empty(clients[i].refused, "%s", clients[i].refused);
         cr_assert(clients[i].count > 0);

@@ -30,8 +30,9 @@ static bool is_accepted(const struct sluice *sluice, struct ingested *ingested)
 {
     struct http_response response = sluice_post(sluice, "{\"ids\":[8],\"priority\":\"HIGH\"}", NULL);
     bool accepted = response.status == 200;
-    if (accepted)
+    if (accepted) {
         memcpy(ingested->id, json_text(response.json, "ingestion_id"), ID_TEXT_SIZE);
+    }
     http_response_fini(&response);
     return accepted;
 }

@@ -98,8 +98,9 @@ static void *watch(void *arg)
         struct mono before = mono_now();
         wait_ms(NAP_NS / NS_PER_MS);
         int64_t late = mono_diff(mono_now(), before) - NAP_NS;
-        if (late > lateness->worst_ns)
+        if (late > lateness->worst_ns) {
             lateness->worst_ns = late;
+        }
     }
     return NULL;
 }

@@ -17,8 +17,9 @@ static size_t take(char *data, size_t size, size_t count, void *arg)
 static size_t take_header(char *data, size_t size, size_t count, void *arg)
 {
     struct buf *headers = arg;
-    if (size * count >= 5 && memcmp(data, "HTTP/", 5) == 0)
+    if (size * count >= 5 && memcmp(data, "HTTP/", 5) == 0) {
         buf_reset(headers); // what came before was a 100
+    }
     return take(data, size, count, arg);
 }
 
@@ -27,8 +28,9 @@ static struct curl_slist *header_list(const struct http_request *request)
     static const char *const json[] = {"Content-Type: application/json", NULL};
     const char *const *headers = request->headers ? request->headers : json;
     struct curl_slist *list = curl_slist_append(NULL, "Expect:");
-    for (size_t i = 0; headers[i]; i++)
+    for (size_t i = 0; headers[i]; i++) {
         list = curl_slist_append(list, headers[i]);
+    }
     return list;
 }
 
@@ -62,10 +64,12 @@ struct http_response http_send(const struct http_request *request)
         curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)len);
         curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request->body);
     }
-    if (request->method)
+    if (request->method) {
         curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, request->method);
-    if (curl_easy_perform(curl) == CURLE_OK)
+    }
+    if (curl_easy_perform(curl) == CURLE_OK) {
         curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &response.status);
+    }
     curl_easy_cleanup(curl);
     curl_slist_free_all(list);
     response.headers = text_of(&headers, &headers_len);
@@ -87,12 +91,14 @@ bool http_response_header(const struct http_response *response, const char *name
     size_t name_len = strlen(name);
     for (const char *line = response->headers; line && *line; line = strchr(line, '\n')) {
         line += *line == '\n';
-        if (strncasecmp(line, name, name_len) != 0 || line[name_len] != ':')
+        if (strncasecmp(line, name, name_len) != 0 || line[name_len] != ':') {
             continue;
+        }
         const char *start = line + name_len + 1 + strspn(line + name_len + 1, " ");
         size_t len = strcspn(start, "\r\n");
-        if (len >= size)
+        if (len >= size) {
             return false;
+        }
         memcpy(value, start, len);
         value[len] = '\0';
         return true;

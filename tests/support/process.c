@@ -24,12 +24,15 @@ static void place_files(const struct process_plan *plan, int ready)
         open(plan->output ? plan->output : "/dev/null", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     int input = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (log < 0 || output < 0 || input < 0 || dup2(log, STDERR_FILENO) < 0 ||
-        dup2(output, STDOUT_FILENO) < 0 || dup2(input, STDIN_FILENO) < 0)
+        dup2(output, STDOUT_FILENO) < 0 || dup2(input, STDIN_FILENO) < 0) {
         _exit(126);
-    if (ready >= 0 && dup2(ready, READY_FD) < 0)
+    }
+    if (ready >= 0 && dup2(ready, READY_FD) < 0) {
         _exit(126);
-    if (close_range(ready >= 0 ? READY_FD + 1 : READY_FD, ~0U, 0) != 0)
+    }
+    if (close_range(ready >= 0 ? READY_FD + 1 : READY_FD, ~0U, 0) != 0) {
         _exit(126);
+    }
 }
 
 static void fill_environment(const struct process_plan *plan, char **into)
@@ -38,8 +41,9 @@ static void fill_environment(const struct process_plan *plan, char **into)
     size_t count = 0;
     for (size_t i = 0; i < sizeof(passed) / sizeof(passed[0]); i++) {
         const char *value = getenv(passed[i]);
-        if (value)
+        if (value) {
             cr_assert(asprintf(&into[count++], "%s=%s", passed[i], value) > 0);
+        }
     }
     for (size_t i = 0; plan->environment && plan->environment[i]; i++) {
         cr_assert(count + 1 < WORDS_MAX);
@@ -73,14 +77,16 @@ struct process process_start(const struct process_plan *plan)
     pid_t pid = fork();
     cr_assert(pid >= 0);
     if (pid == 0) {
-        if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || (plan->directory && chdir(plan->directory) != 0))
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || (plan->directory && chdir(plan->directory) != 0)) {
             _exit(126);
+        }
         place_files(plan, ready[1]);
         execve(plan->program, arguments, environment);
         _exit(127);
     }
-    if (ready[1] >= 0)
+    if (ready[1] >= 0) {
         close(ready[1]);
+    }
     for (size_t i = 0; i < WORDS_MAX; i++) {
         free(arguments[i]);
         free(environment[i]);
@@ -105,8 +111,9 @@ int process_wait(struct process *process)
     pid_t ended = 0;
     WAIT_FOR((ended = waitpid(process->pid, &status, WNOHANG)) != 0);
     cr_assert_eq(ended, process->pid);
-    if (process->ready >= 0)
+    if (process->ready >= 0) {
         close(process->ready);
+    }
     *process = PROCESS_NONE;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
@@ -132,7 +139,8 @@ char *file_text(const char *path)
         free(text);
         text = strdup("");
     }
-    if (file)
+    if (file) {
         (void)fclose(file);
+    }
     return text;
 }

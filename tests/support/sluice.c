@@ -61,8 +61,9 @@ uint16_t free_port(void)
         (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
         bool is_free = bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
         close(fd);
-        if (is_free)
+        if (is_free) {
             return port;
+        }
     }
 }
 
@@ -110,10 +111,12 @@ static struct process start(struct sluice *sluice, enum part part)
                                                  : LIST("--listen", sluice->url, "--scheduler", sluice->ipc);
     const char *arguments[SLUICE_FLAGS_MAX + 8];
     size_t count = 0;
-    for (size_t i = 0; where[i]; i++)
+    for (size_t i = 0; where[i]; i++) {
         arguments[count++] = where[i];
-    for (size_t i = 0; sluice->flags[part][i]; i++)
+    }
+    for (size_t i = 0; sluice->flags[part][i]; i++) {
         arguments[count++] = sluice->flags[part][i];
+    }
     arguments[count] = NULL;
     return process_start(&(struct process_plan){.program = programs[part],
                                                 .arguments = arguments,
@@ -185,8 +188,9 @@ char *sluice_path(const struct sluice *sluice, const char *name)
 static void forget(struct sluice *sluice)
 {
     struct sluice **at = &running;
-    while (*at != sluice)
+    while (*at != sluice) {
         at = &(*at)->next;
+    }
     *at = sluice->next;
     remove_tree(sluice->dir);
     free(sluice);
@@ -195,8 +199,9 @@ static void forget(struct sluice *sluice)
 static void check_log(const struct sluice *sluice, enum part part)
 {
     static const char *const reports[] = {"Sanitizer: ", "runtime error: ", "Assertion"};
-    for (size_t i = 0; i < sizeof(reports) / sizeof(reports[0]); i++)
+    for (size_t i = 0; i < sizeof(reports) / sizeof(reports[0]); i++) {
         cr_assert(!sluice_logged(sluice, part, reports[i]), "%s reports an error", programs[part]);
+    }
 }
 
 void sluice_end(struct sluice *sluice)
@@ -219,8 +224,9 @@ void sluice_cleanup(void)
             size_t len = strlen(log);
             fprintf(stderr, "---- %s\n%s", running->log[part], len > 16384 ? log + len - 16384 : log);
             free(log);
-            if (running->part[part].pid)
+            if (running->part[part].pid) {
                 (void)process_end(&running->part[part], SIGKILL);
+            }
         }
         forget(running);
     }
@@ -252,8 +258,9 @@ char *ingest_body(const char *priority, uint64_t first, size_t count)
     buf_init(&body);
     buf_str(&body, "{\"ids\":[");
     for (size_t i = 0; i < count; i++) {
-        if (i > 0)
+        if (i > 0) {
             buf_char(&body, ',');
+        }
         buf_u64(&body, first + i);
     }
     buf_str(&body, "],\"priority\":\"");
@@ -312,8 +319,9 @@ static size_t add_ids(const char *page, struct buf *ids)
     size_t count = 0;
     for (const char *at = strstr(page, before); at; at = strstr(at, before), count++) {
         at += strlen(before);
-        if (ids->len > 0)
+        if (ids->len > 0) {
             buf_char(ids, ',');
+        }
         buf_put(ids, at, strcspn(at, "]"));
     }
     return count;

@@ -24,8 +24,8 @@
 static inline void wait_ms(int64_t ms)
 {
     struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * NS_PER_MS};
-    while (clock_nanosleep(CLOCK_BOOTTIME, 0, &pause, &pause) == EINTR)
-        ;
+    while (clock_nanosleep(CLOCK_BOOTTIME, 0, &pause, &pause) == EINTR) {
+    }
 }
 
 #endif
