@@ -336,8 +336,14 @@ up() {
     supervise
 }
 
+bad_argument() {
+    say "\"$1\" is no argument here; options are environment variables, such as SLUICE_RATE=1/5s"
+    usage >&2
+    exit "$ex_usage"
+}
+
 case ${1:-up} in
-up | build | clean) [[ $# -le 1 ]] || { usage >&2; exit "$ex_usage"; } ;;
+up | build | clean) [[ $# -le 1 ]] || bad_argument "$2" ;;
 esac
 case ${1:-up} in
 up) up ;;
@@ -345,8 +351,5 @@ build) build_programs ;;
 test) run_tests "${@:2}" ;;
 clean) rm -rf "$root"/build "$root"/build-* ;;
 help | -h | --help) usage ;;
-*)
-    usage >&2
-    exit "$ex_usage"
-    ;;
+*) bad_argument "$1" ;;
 esac

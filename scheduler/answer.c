@@ -346,7 +346,9 @@ void answer(struct loop *loop, const struct request *request, struct buf *out)
     case OP_LIST: {
         enum err err = put_list(loop, &request->list, out);
         if (err == ERR_UNKNOWN_QUEUE) {
-            reply_failed(out, start, err, "there is no queue of this name");
+            struct fault fault;
+            (void)fault_set(&fault, err, "there is no queue \"%s\"", request->list.queue);
+            reply_failed(out, start, err, fault.detail);
         } else if (err != ERR_OK) {
             reply_failed(out, start, err, "the store cannot be read");
         }

@@ -280,6 +280,8 @@ int loop_run(struct loop *loop)
     loop->late_end = &loop->late;
     loop->done_end = &loop->done;
     loop->blocked_until = (struct mono){INT64_MIN};
+    loop->next_failure_log = loop->blocked_until;
+    loop->hold_logged_until = loop->blocked_until;
     loop->started = mono_now();
     enum err err = start(loop, &wait, &fault);
     if (err == ERR_OK) {
@@ -292,6 +294,10 @@ int loop_run(struct loop *loop)
     }
     stop(loop);
     wait_close(&wait);
-    log_line(LOG_LEVEL_INFO, "loop", "ended", "error=%s in_flight=%zu", err_name(err), loop->live_count);
+    if (loop->live_count > 0) {
+        log_line(LOG_LEVEL_WARNING, "loop", "abandoned", "deliveries=%zu again=\"at the next start\"",
+                 loop->live_count);
+    }
+    log_line(LOG_LEVEL_INFO, "loop", "ended", "error=%s", err_name(err));
     return exit_code(err);
 }

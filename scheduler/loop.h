@@ -41,6 +41,9 @@ struct loop {
     bool failing;              // the last commit did
     bool cut_off;              // batches that a crash cut off could not be put back yet
     bool ending;
+    uint64_t failures; // batches that failed for good and are not in the log yet
+    struct mono next_failure_log;
+    struct mono hold_logged_until;
     uint64_t random; // state of the jitter's generator
     struct mono started;
     uint64_t commits;

@@ -167,6 +167,17 @@ static void print_all(const struct default_flags *flags, struct buf *out)
     }
 }
 
+static void log_in_force(const struct queue_row *row)
+{
+    const struct queue_settings *settings = &row->settings;
+    char rate[RATE_TEXT_SIZE];
+    rate_format(settings->rate, rate);
+    log_line(LOG_LEVEL_INFO, "settings", "queue",
+             "queue=%s rate=%s burst=%u concurrency=%u batch_size=%u target=%s", row->name, rate,
+             settings->burst, settings->concurrency, settings->batch_size,
+             log_quote(shown(settings->target), &(struct log_text){0}));
+}
+
 // What was stored on the clock of another boot: the bucket counts as empty, a hold goes on by the wall clock.
 static void rebase(struct queue_row *row, struct mono now, struct wall now_wall)
 {
@@ -234,6 +245,7 @@ static enum err apply(struct store *store, const struct default_flags *flags, st
         if (apply_changed(flags, before.data, row, now)) {
             err = save(store, row);
         }
+        log_in_force(row);
     }
     if (err == ERR_OK) {
         print_all(flags, &after);

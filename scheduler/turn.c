@@ -77,6 +77,25 @@ static void apply_late(struct loop *loop)
     }
 }
 
+static void log_outcome(struct loop *loop, const struct delivery *d, enum batch_state state, struct mono now)
+{
+    struct log_text error;
+    if (d->outcome.class == OUTCOME_HOLD && !mono_before(now, loop->hold_logged_until)) {
+        loop->hold_logged_until = mono_add(now, d->outcome.hold_ns);
+        log_line(LOG_LEVEL_WARNING, "turn", "queue_held", "queue=%s seconds=%lld error=%s", d->queue_name,
+                 (long long)(d->outcome.hold_ns / NS_PER_S), log_quote(d->outcome.error, &error));
+    }
+    if (state == BATCH_FAILED) {
+        loop->failures++;
+    }
+    if (loop->failures > 0 && !mono_before(now, loop->next_failure_log)) { // at most one line a second
+        loop->next_failure_log = mono_add(now, NS_PER_S);
+        log_line(LOG_LEVEL_WARNING, "turn", "batches_failed", "queue=%s batches=%llu error=%s", d->queue_name,
+                 (unsigned long long)loop->failures, log_quote(d->outcome.error, &error));
+        loop->failures = 0;
+    }
+}
+
 static enum err settle(struct loop *loop, struct turn *t)
 {
     size_t count = 0;
@@ -95,7 +114,8 @@ static enum err settle(struct loop *loop, struct turn *t)
     for (struct inbox_item *item = loop->done; item != NULL && err == ERR_OK; item = item->next) {
         struct delivery *d = delivery_of(item);
         err = engine_outcome(loop->engine, d->flight, &d->outcome, d->attempt, d->excused, t->now, t->wall,
-                             next_random(loop), &rows[n++]);
+                             next_random(loop), &rows[n]);
+        log_outcome(loop, d, rows[n++].state, t->now);
     }
     if (err == ERR_OK) {
         err = store_finish(loop->store, rows, n);

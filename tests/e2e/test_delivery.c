@@ -112,6 +112,8 @@ Test(delivery, what_a_repeat_cannot_mend_fails_at_once)
     struct http_response list = sluice_get(setup.sluice, "/ingestions?status=failed");
     cr_assert_eq(cJSON_GetArraySize(json_member(list.json, "ingestions")), COUNT(statuses));
     http_response_fini(&list);
+    cr_assert(
+        sluice_logged(setup.sluice, SCHEDULER, "batches_failed queue=default batches=1 error=\"HTTP 400"));
     setup_end(&setup);
 }
 
@@ -191,6 +193,7 @@ Test(delivery, retry_after_holds_the_queue_and_uses_up_no_attempt)
         cr_assert(gap >= NS_PER_S, "only %.3f s after number %zu", (double)gap / NS_PER_S, i);
     }
     dispatches_fini(&seen);
+    cr_assert(sluice_logged(setup.sluice, SCHEDULER, "queue_held queue=default seconds=1 error=\"HTTP 429"));
     setup_end(&setup);
 }
 
