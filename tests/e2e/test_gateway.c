@@ -115,6 +115,46 @@ Test(gateway, a_refused_body_is_no_request)
     gw_stop(&gw);
 }
 
+// What NNG itself reads and refuses: it ends the connection, with an answer or without, and what looks like a
+// request in the body is never one.
+Test(gateway, what_cannot_be_framed_ends_the_connection)
+{
+    static const char inner[] = "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n";
+    static const char *const heads[] = {
+        "GET /healthz HTTP/1.1\r\n" HOST "Content-Length : 36\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\n" HOST "Content-Length  : 36\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\n" HOST " Content-Length: 36\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\n" HOST "Transfer-Encoding : chunked\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\n" HOST ": 36\r\n\r\n",
+        "POST /ingest HTTP/1.1\r\nContent-Length: 36\r\n\r\n", // no Host
+        "OPTIONS * HTTP/1.1\r\n" HOST "Content-Length: 36\r\n\r\n",
+    };
+    struct gw gw = gw_start(NULL, NULL);
+    for (size_t i = 0; i < COUNT(heads); i++) {
+        for (int first = 0; first < 2; first++) { // of its connection, and behind another
+            int fd = gw_connect(&gw);
+            if (first == 0) {
+                gw_get(fd, "/healthz");
+                gw_expect(fd, 200, NULL);
+            }
+            gw_say(fd, heads[i]);
+            gw_say(fd, inner);
+            shutdown(fd, SHUT_WR);
+            struct buf all;
+            buf_init(&all);
+            ssize_t n;
+            char *room;
+            while ((room = buf_room(&all, 4096)) && (n = recv(fd, room, 4096, 0)) > 0) {
+                buf_grew(&all, (size_t)n);
+            }
+            cr_expect_null(all.data ? strstr(all.data, "HTTP/1.1 200") : NULL, "%s-> %s", heads[i], all.data);
+            buf_fini(&all);
+            close(fd);
+        }
+    }
+    gw_stop(&gw);
+}
+
 Test(gateway, head_is_get_without_its_body)
 {
     static const char *const targets[] = {"/healthz", "/nothing"};
