@@ -236,10 +236,12 @@ static enum err answer_ingest(struct answer *answer, const struct reply *reply)
 {
     struct id id;
     char text[ID_TEXT_SIZE];
-    enum err err = reply_parse_ingest(reply, &id, &answer->replayed);
+    bool known = false;
+    enum err err = reply_parse_ingest(reply, &id, &known);
     if (err) {
         return err;
     }
+    answer->replayed = known && !id_equal(&id, &answer->minted);
     id_format(&id, text);
     buf_str(&answer->body, "{\"ingestion_id\":\"");
     buf_put(&answer->body, text, ID_TEXT_SIZE - 1);

@@ -27,7 +27,8 @@ MUST_CHECK enum err api_ingest(const char *body, size_t len, const char *key, co
 // An answer before the connection adds what is its own. Owned by the caller: init, fill by one of the
 // functions below, fini; or clear and fill again.
 struct answer {
-    enum err err; // ERR_OK: 200 and JSON, else a problem document
+    enum err err;     // ERR_OK: 200 and JSON, else a problem document
+    struct id minted; // for an ingest: one that comes back under it was sent twice by us, and is no replay
     bool replayed;
     const char *allow; // for `Allow`, or NULL; borrowed
     struct buf body;

@@ -232,13 +232,12 @@ static void give_up(struct call_list *given_up)
         TAILQ_REMOVE(given_up, call, link);
         call->state = CALL_IDLE;
         duration_format(call->within_ns, within);
-        if (!call->ever_sent) {
-            (void)fault_set(&reply.fault, ERR_SCHEDULER_UNAVAILABLE,
-                            "The scheduler could not be reached within %s%s.", within,
-                            call->kind == CALL_READ ? "" : "; nothing was accepted");
-        } else if (call->kind == CALL_READ) {
+        if (call->kind == CALL_READ) {
             (void)fault_set(&reply.fault, ERR_SCHEDULER_UNAVAILABLE,
                             "The scheduler did not answer within %s.", within);
+        } else if (!call->ever_sent) {
+            (void)fault_set(&reply.fault, ERR_SCHEDULER_UNAVAILABLE,
+                            "The scheduler could not be reached within %s; nothing was accepted.", within);
         } else {
             (void)fault_set(
                 &reply.fault, ERR_OUTCOME_UNKNOWN,

@@ -11,10 +11,11 @@
 #define DRAIN_NS (5 * NS_PER_S)
 #define DRAIN_QUIET_NS NS_PER_S // nothing for so long: nothing more will come
 #define DRAIN_MAX (16u << 20)
-#define REQUESTS_MAX 10000u        // on one connection
-#define BODIES_MAX (64u << 20)     // bytes of bodies held by all connections
-#define PARSE_HERE_MAX (64u << 10) // bytes of JSON that a network thread parses itself
-#define KEEP_MAX (16u << 10)       // bytes of a buffer that an idle connection keeps
+#define REQUESTS_MAX 10000u         // on one connection
+#define BODIES_MAX (64u << 20)      // bytes of bodies held by all connections
+#define LONG_BODIES_MAX (48u << 20) // those over PARSE_HERE_MAX leave the rest to the usual small ones
+#define PARSE_HERE_MAX (64u << 10)  // bytes of JSON that a network thread parses itself
+#define KEEP_MAX (16u << 10)        // bytes of a buffer that an idle connection keeps
 #define PING_NS NS_PER_S
 
 enum conn_state {
@@ -246,12 +247,12 @@ static void conn_ingest(struct conn *c)
 {
     struct http_options *options = &c->http->options;
     struct fault fault;
-    struct id id;
-    enum err err = id_mint(options->minter, wall_now().ms, &id);
+    struct id *id = &c->answer.minted;
+    enum err err = id_mint(options->minter, wall_now().ms, id);
     if (err) {
         (void)fault_set(&fault, err, "The gateway could not make an ID; try again.");
     } else {
-        err = api_ingest(c->body.data, c->body.len, nng_http_req_get_header(c->req, "Idempotency-Key"), &id,
+        err = api_ingest(c->body.data, c->body.len, nng_http_req_get_header(c->req, "Idempotency-Key"), id,
                          &c->request, &fault);
     }
     buf_idle(&c->body);
@@ -300,9 +301,10 @@ static void conn_handle(struct conn *c)
 
 static enum err body_reserve(struct conn *c, struct fault *fault)
 {
+    size_t limit = c->frame.length > PARSE_HERE_MAX ? LONG_BODIES_MAX : BODIES_MAX;
     size_t held = atomic_fetch_add(&c->http->bodies, c->frame.length);
     c->reserved = c->frame.length;
-    if (held + c->frame.length <= BODIES_MAX && buf_room(&c->body, c->frame.length)) {
+    if (held + c->frame.length <= limit && buf_room(&c->body, c->frame.length)) {
         return ERR_OK;
     }
     body_release(c);

@@ -273,3 +273,19 @@ Test(api, every_status_has_its_reason)
         buf_fini(&head);
     }
 }
+
+// The gateway sends a request again when its connection to the scheduler breaks. What then comes back as
+// known under the very ID that was minted for it is not a repeat of the client's.
+Test(api, our_own_resend_is_no_replay)
+{
+    static const char line[] = "{\"ok\":true,\"ingestion_id\":\"" UUID "\",\"replayed\":true}";
+    struct answer answer;
+    struct reply reply;
+    answer_init(&answer);
+    cr_assert(id_parse(UUID, strlen(UUID), &answer.minted));
+    cr_assert_eq(reply_parse(line, strlen(line), &reply), ERR_OK);
+    answer_reply(&answer, ENDPOINT_INGEST, &reply);
+    cr_assert_eq(answer.err, ERR_OK);
+    cr_assert_not(answer.replayed);
+    answer_fini(&answer);
+}
