@@ -1,5 +1,6 @@
 #include "gateway/forward.h"
 
+#include "common/container.h"
 #include "common/log.h"
 #include "common/units.h"
 #include "proto/words.h"
@@ -57,7 +58,7 @@ struct forward {
 
 static struct call *call_of(struct heap_node *node)
 {
-    return (struct call *)(void *)((char *)node - offsetof(struct call, due));
+    return container_of(node, struct call, due);
 }
 
 // ---- Messages out (all with the lock held) ----

@@ -1,5 +1,6 @@
 #include "gateway/http_conn.h"
 
+#include "common/container.h"
 #include "gateway/api.h"
 #include "gateway/frame.h"
 
@@ -216,7 +217,7 @@ static void conn_written(struct conn *c)
 
 static struct conn *conn_of_call(struct call *call)
 {
-    return (struct conn *)(void *)((char *)call - offsetof(struct conn, call));
+    return container_of(call, struct conn, call);
 }
 
 static void conn_replied(struct call *call, const struct reply *reply)
@@ -265,7 +266,7 @@ static void conn_ingest(struct conn *c)
 
 static void conn_work(struct work *work)
 {
-    conn_ingest((struct conn *)(void *)((char *)work - offsetof(struct conn, work)));
+    conn_ingest(container_of(work, struct conn, work));
 }
 
 // The request is all there.
