@@ -3,8 +3,8 @@
 #
 #   tests/bench/ingest.sh [BUILD_DIR] [ROUNDS] [SECONDS]     (build, 5, 4); needs wrk
 set -euo pipefail
-cd "$(dirname "$(readlink -f "$0")")"
-build=${1:-../../build} rounds=${2:-5} seconds=${3:-4}
+here=$(dirname "$(readlink -f "$0")")
+build=${1:-$here/../../build} rounds=${2:-5} seconds=${3:-4}
 bin=$(readlink -f "$build/bin") data=$(mktemp -d) failed=0
 
 stop() {
@@ -32,7 +32,7 @@ read -r -t 30 _ <&"${CEILING[0]}"
 
 # one CONNECTIONS PORT : requests/s, median and 99th percentile in microseconds, errors
 one() {
-    wrk -t2 -c"$1" -d"${seconds}s" -s post.lua "http://127.0.0.1:$2/ingest" | sed -n 's/^result //p'
+    wrk -t2 -c"$1" -d"${seconds}s" -s "$here/post.lua" "http://127.0.0.1:$2/ingest" | sed -n 's/^result //p'
 }
 
 median() {
