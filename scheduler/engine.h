@@ -5,10 +5,12 @@
 // fails, throws the engine away and builds it anew from the store: so its memory is never ahead of the disk.
 // One thread.
 //
-// Within a turn the caller goes: outcomes, admissions, look-ahead, engine_next_due until none, then
+// Within a turn the caller goes: outcomes and requests, what is due (until engine_next_due has nothing, or
+// enough was done), look-ahead, and then
 //     for (;;) { look-ahead; if (!engine_next(...)) break; }
-// where look-ahead is: while (engine_wants(...)) read the store and engine_give_...; and it applies to the
-// store what came out before it reads the store for a want.
+// where look-ahead is: while (engine_wants(...)) read the store and engine_give_runs(...); and it applies to
+// the store what came out before it reads the store for a want. A queue with something overdue is not
+// dispatched from until that has been taken up.
 #ifndef SLUICE_SCHEDULER_ENGINE_H
 #define SLUICE_SCHEDULER_ENGINE_H
 
@@ -20,29 +22,50 @@ struct engine;
 // A delivery on its way; the engine's, valid from engine_next or engine_add_flight to engine_outcome.
 struct flight;
 
-// max_waiting: how many batches may wait, over all queues.
-struct engine *engine_new(uint64_t max_waiting); // NULL without memory
-void engine_free(struct engine *engine);         // NULL is fine
+// max_waiting: how many batches may wait (due or not), over all queues. age_offset_ns: what is added to the
+// monotonic clock to have the age clock.
+struct engine *engine_new(uint64_t max_waiting, int64_t age_offset_ns); // NULL without memory
+void engine_free(struct engine *engine);                                // NULL is fine
 
-// ---- building it from the store ----
+// ---- queues ----
 
-// expected_ns: a first guess of a delivery's time for when none was measured.
-MUST_CHECK enum err engine_add_queue(struct engine *engine, const struct queue_row *row,
-                                     const uint64_t waiting[PRIORITIES], int64_t expected_ns);
-// A delivery that is still running while the engine is built anew.
+// What a queue's target means for the engine.
+struct target_traits {
+    bool pull;           // dispatches need a demand, see engine_demand
+    int64_t expected_ns; // a first guess of a delivery's time for when none was measured
+};
+
+struct queue_load {
+    int64_t id; // greater than that of every queue that is there
+    const char *name;
+    struct queue_settings settings;
+    struct queue_figures figures;
+    struct target_traits traits;
+    uint64_t waiting[PRIORITIES];
+    int64_t due[DUE_KINDS]; // the earliest moment of each time index, DUE_NEVER: empty
+};
+MUST_CHECK enum err engine_add_queue(struct engine *engine, const struct queue_load *load);
+// New settings or a new target. After a change of rate or burst the bucket is empty.
+void engine_change_queue(struct engine *engine, int64_t queue, const struct queue_settings *settings,
+                         const struct target_traits *traits, struct mono now);
+// ERR_QUEUE_NOT_EMPTY while anything of it waits, is not due or is in flight.
+MUST_CHECK enum err engine_check_empty(const struct engine *engine, int64_t queue, struct fault *fault);
+void engine_remove_queue(struct engine *engine, int64_t queue); // it is empty
+enum pause { PAUSE_OFF, PAUSE_ON };
+void engine_pause(struct engine *engine, int64_t queue, enum pause pause);
+// How many batches workers wait for at this moment, on a queue whose target is pull.
+void engine_demand(struct engine *engine, int64_t queue, uint32_t batches);
+
+// A delivery that is still running while the engine is built anew; `cancelled`: its ingestion was.
 MUST_CHECK enum err engine_add_flight(struct engine *engine, const struct batch_key *key, struct mono started,
-                                      struct flight **flight);
+                                      bool cancelled, struct flight **flight);
 
 // ---- look-ahead ----
 
-enum want_kind { WANT_RUNS, WANT_BACKOFF };
-// What it needs of the store before it can decide further; arguments of store_read_waiting or
-// store_read_backoff.
+// What it needs of the store before it can decide further: arguments of store_read_waiting.
 struct want {
-    enum want_kind kind;
     int64_t queue;
     enum priority priority;
-    struct mono after_due;
     int64_t after_seq;
     uint32_t after_index;
     size_t count; // at most WANT_MAX
@@ -52,8 +75,25 @@ bool engine_wants(struct engine *engine, struct want *want);
 // What the store had; fewer than want->count means that there is no more.
 MUST_CHECK enum err engine_give_runs(struct engine *engine, const struct want *want, const struct run *runs,
                                      size_t count);
-MUST_CHECK enum err engine_give_backoff(struct engine *engine, const struct want *want,
-                                        const struct backoff_row *rows, size_t count);
+
+// ---- what becomes due ----
+
+struct due {
+    enum due_kind kind;
+    int64_t queue;
+};
+// A time index in which something is due, the one that waits longest first; false when there is none.
+bool engine_next_due(const struct engine *engine, struct mono now, struct wall now_wall, struct due *due);
+// Called after entries were taken out of that index (engine_returned or engine_removed for each): the earliest
+// moment left in it. When that is due as well, other queues come first.
+void engine_due_done(struct engine *engine, const struct due *due, int64_t next, struct mono now,
+                     struct wall now_wall);
+// Batches have come (back) to their places among the waiting. `from_delayed`: how many of them were not due
+// before (all, or none after a retry by hand).
+MUST_CHECK enum err engine_returned(struct engine *engine, int64_t queue, const struct returned_row *row,
+                                    uint32_t from_delayed);
+// An ingestion was cancelled, or expired.
+void engine_removed(struct engine *engine, const struct removal *removal);
 
 // ---- accepting ----
 
@@ -62,12 +102,16 @@ struct admission {
     enum priority priority;
     uint32_t batch_size;
     uint32_t batches;
-    bool only_replay; // there is no room for new work: ERR_OVERLOADED unless the store knows it already
+    int64_t accepted_ns;    // on the age clock
+    struct wall not_before; // ms 0: it waits at once
+    struct wall deadline;   // ms 0: none
+    bool only_replay;       // there is no room for new work: ERR_OVERLOADED unless the store knows it already
 };
 // Checks a request against its queue's settings and keeps room for it. ERR_UNKNOWN_QUEUE,
-// ERR_ID_OUT_OF_RANGE.
+// ERR_ID_OUT_OF_RANGE, ERR_INVALID_FIELD (the kind of ids).
 MUST_CHECK enum err engine_admit(struct engine *engine, const struct ingest_request *request,
-                                 struct admission *admission, struct fault *fault);
+                                 struct mono now, struct wall now_wall, struct admission *admission,
+                                 struct fault *fault);
 // For each admission one of the two: the store took it as new, or there was nothing to add.
 MUST_CHECK enum err engine_accepted(struct engine *engine, const struct admission *admission, int64_t seq,
                                     struct mono now);
@@ -75,14 +119,11 @@ void engine_declined(struct engine *engine, const struct admission *admission);
 
 // ---- dispatching ----
 
-// A batch whose backoff is over at `now`: it waits at its old place again (store_promote). ERR_NOT_FOUND when
-// there is none.
-MUST_CHECK enum err engine_next_due(struct engine *engine, struct mono now, struct batch_key *key);
-
-// The batch to dispatch at `now`, if any slot is open: the first in the published order of its queue. Spends
-// the rate. ERR_NOT_FOUND when there is nothing to do (or it wants look-ahead first).
-MUST_CHECK enum err engine_next(struct engine *engine, struct mono now, struct batch_key *key,
-                                struct flight **flight);
+// The batch to dispatch at `now`, if any slot is open: the first in the published order of its queue (with
+// aging, as it stands at this moment). Spends the rate, and a demand. Queues take turns: one without a limit
+// does not keep others waiting. ERR_NOT_FOUND when there is nothing to do (or it wants look-ahead first).
+MUST_CHECK enum err engine_next(struct engine *engine, struct mono now, struct wall now_wall,
+                                struct batch_key *key, struct flight **flight);
 
 // The delivery really started at `started`. When that is later than its slot, what is to come moves by as
 // much; a later and better report of the same start adds the difference.
@@ -98,23 +139,31 @@ MUST_CHECK enum err engine_outcome(struct engine *engine, struct flight *flight,
 // The queues whose figures changed since the last call, one at a time.
 bool engine_take_changed(struct engine *engine, int64_t *queue, struct queue_figures *figures);
 
-// When the engine next has something to do if nothing reaches it; MONO_NEVER when idle. In the past while it
-// wants look-ahead on the retries, as after it was built.
+// When the engine next has something to do if nothing reaches it, by either clock; MONO_NEVER and DUE_NEVER
+// when idle.
 struct mono engine_wake(const struct engine *engine);
+int64_t engine_wake_wall_ms(const struct engine *engine);
 
 // ---- what can be asked ----
 
-// Where an ingestion stands among the waiting, as the store counts it.
+// Where an ingestion stands, as the store counts it (standing.h). `before`: all waiting batches of its queue
+// that go before by the order as it stands.
+#define STANDING_DELAYED_MAX 512u // of each kind
 struct standing {
     int64_t queue;
     int64_t seq;
+    int64_t accepted_ns;
     bool waiting; // some batch of it is; first and last are meaningful
     struct place first;
-    uint64_t
-        before_first; // waiting batches of its priority before its first waiting one, or before it if none
+    uint64_t before_first; // before its first waiting one, or before where its first batch would stand if none is
     struct place last;
     uint64_t before_last;
-    bool underway; // some batch is in flight or in backoff
+    bool scheduled;         // all its batches wait for `not_before`
+    struct wall not_before; // scheduled
+    uint32_t batches;       // scheduled: how many
+    bool underway;          // some batch is in flight or in backoff
+    const struct delayed_row *delayed; // the queue's that are due next, DUE_RETRY and then DUE_START, each by due
+    size_t delayed_count;
 };
 struct outlook {
     bool has_position;
@@ -122,7 +171,10 @@ struct outlook {
     bool has_eta;
     struct mono eta;
 };
-struct outlook engine_outlook(struct engine *engine, const struct standing *standing, struct mono now);
+// `position` is exact as long as no more than STANDING_DELAYED_MAX batches of a kind become due before. Paused:
+// no eta.
+struct outlook engine_outlook(struct engine *engine, const struct standing *standing, struct mono now,
+                              struct wall now_wall);
 
 struct queue_view {
     const char *name; // the engine's, valid until the next call that changes it
@@ -130,11 +182,20 @@ struct queue_view {
     const struct queue_figures *figures;
     uint64_t waiting[PRIORITIES];
     size_t in_flight;
+    double rate; // effective, over the last minute
+    struct mono paused_until; // MONO_NEVER: by an operator; in the past or 0: not
+    const char *paused_reason; // "paused", "retry_after", "rate_limit", "breaker", or NULL: not paused
 };
 size_t engine_queues(const struct engine *engine);
-struct queue_view engine_view(const struct engine *engine, size_t at);
+// By name, `at` from 0.
+struct queue_view engine_view(const struct engine *engine, size_t at, struct mono now);
+// The index in that order of the first name after this one.
+size_t engine_after_name(const struct engine *engine, const char *name);
 // ERR_UNKNOWN_QUEUE.
 MUST_CHECK enum err engine_find_queue(const struct engine *engine, const char *name, int64_t *queue);
-MUST_CHECK enum err engine_view_by_id(const struct engine *engine, int64_t queue, struct queue_view *view);
+MUST_CHECK enum err engine_view_by_id(const struct engine *engine, int64_t queue, struct mono now,
+                                      struct queue_view *view);
+// The age clock's moment.
+int64_t engine_age(const struct engine *engine, struct mono now);
 
 #endif

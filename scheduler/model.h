@@ -24,12 +24,13 @@ struct run {
     int64_t seq;
     uint32_t first;
     uint32_t end;
+    int64_t accepted_ns; // when the ingestion was accepted, on the age clock; never less than that of a lower seq
 };
 
 // Where a batch that was dispatched at least once stands. From outside the first three are all `triggered`.
 enum batch_state {
     BATCH_IN_FLIGHT = 0,
-    BATCH_WAITING = 1, // again: its retry is due, or its delivery was cut off
+    BATCH_WAITING = 1, // again: its retry is due, or its delivery was cut off; with attempts 0 after a retry by hand
     BATCH_BACKOFF = 2, // until its due time
     BATCH_COMPLETED = 3,
     BATCH_FAILED = 4,
@@ -44,35 +45,51 @@ struct bucket {
     uint64_t fraction; // 0 to count-1
 };
 
+// Settings as they were set; see rate.h for what burst and linger mean when they were not.
 struct queue_settings {
     struct rate rate;
-    uint32_t burst;
-    int64_t linger_ns;
+    uint32_t burst;    // 0: the default
+    int64_t linger_ns; // -1: the default
     uint32_t concurrency;
     uint32_t batch_size;
+    enum ids_kind ids;
     uint64_t max_id;
-    char target[1024];
     int64_t timeout_ns;
     uint32_t max_attempts;
     int64_t min_backoff_ns;
     int64_t max_backoff_ns;
     int64_t max_hold_ns; // no Retry-After holds the queue longer
+    uint32_t breaker;    // failures in succession that open it; 0: none
+    int64_t lease_ns;
+    enum on_interrupt on_interrupt;
+    int64_t aging_ns; // 0: off
 };
+
+// Why a queue is held.
+enum hold_reason { HOLD_NONE, HOLD_RETRY_AFTER, HOLD_RATE_LIMIT };
 
 // What of a queue changes with every dispatch, and is committed with it.
 struct queue_figures {
     struct bucket bucket;
-    struct mono held_until;      // Retry-After: no dispatch before; 0 when not held
+    bool paused;                 // by an operator
+    struct mono held_until;      // no dispatch before; 0 when not held
     struct wall held_until_wall; // the same moment by the wall clock, for after a reboot
-    int64_t delivery_ns;         // smoothed time of a delivery, 0 when none was measured
-    uint64_t dispatched;         // totals since the queue was made
+    enum hold_reason held_by;
+    uint32_t failures;    // of the target's own in succession; at settings.breaker and beyond the breaker is open
+    struct mono probe_at; // while it is open: no dispatch before, and one at a time
+    int64_t delivery_ns;  // smoothed time of a delivery, 0 when none was measured
+    uint64_t delayed;     // batches that are not due: in backoff, or before their not_before
+    uint64_t dispatched;  // totals since the queue was made
     uint64_t completed;
     uint64_t failed;
 };
 
+// A queue as the store has it. target and headers are owned by whoever holds the row (queue_row_fini).
 struct queue_row {
     int64_t id;
     char name[QUEUE_NAME_SIZE];
+    char *target;
+    char *headers; // lines, see proto/queue_change.h
     struct queue_settings settings;
     struct queue_figures figures;
 };
@@ -87,7 +104,11 @@ enum outcome_class {
 
 struct outcome {
     enum outcome_class class;
-    int64_t hold_ns;  // OUTCOME_HOLD
+    int64_t hold_ns; // > 0: hold the queue that long, whatever the class
+    enum hold_reason held_by;
+    bool down;        // the target could not be reached or failed of itself: counts for the breaker
+    bool has_delay;   // OUTCOME_RETRY: delay_ns is asked for, in the place of the queue's backoff
+    int64_t delay_ns; // 0: back to its place at once
     int64_t took_ns;  // from the start of the delivery to its end
     char error[4096]; // what went wrong, UTF-8; empty when completed
 };
@@ -98,19 +119,47 @@ struct batch_key {
     struct place place;
 };
 
-// A batch that waits for its retry.
-struct backoff_row {
-    struct batch_key key;
-    struct mono due;
+// The time indexes: what becomes due at a moment.
+enum due_kind {
+    DUE_RETRY,    // a batch in backoff goes back to its place; by the monotonic clock
+    DUE_START,    // an ingestion's not_before has come; by the wall clock
+    DUE_DEADLINE, // what of an ingestion has not started is cancelled; by the wall clock
+};
+#define DUE_KINDS 3
+#define DUE_NEVER INT64_MAX
+
+// Batches that are not due yet.
+struct delayed_row {
+    struct place place; // the first of them
+    uint32_t end;
+    enum due_kind kind; // DUE_RETRY or DUE_START
+    int64_t due;        // nanoseconds (DUE_RETRY) or milliseconds (DUE_START)
+};
+
+// Waiting batches that go back to, or come to, their places.
+struct returned_row {
+    enum priority priority;
+    struct run run;
+};
+
+// What an ingestion no longer has in its queue, because it was cancelled or its deadline came.
+struct removal {
+    int64_t queue;
+    enum priority priority;
+    int64_t seq;
+    uint32_t waiting; // all that stood among the waiting
+    uint32_t delayed; // of those that were not due
+    bool cancelled;   // wholly: what is in flight is not tried again either
 };
 
 // How an attempt leaves its batch: final, in backoff, or back at its place among the waiting.
 struct finish_row {
     struct batch_key key;
-    enum batch_state state; // BATCH_COMPLETED, BATCH_FAILED, BATCH_BACKOFF or BATCH_WAITING
+    enum batch_state state; // BATCH_COMPLETED, BATCH_FAILED, BATCH_CANCELLED, BATCH_BACKOFF or BATCH_WAITING
     struct wall now;
     struct mono due;   // BATCH_BACKOFF
     bool excused;      // this attempt does not count against max_attempts
+    bool interrupted;  // the scheduler ended while it was in flight
     const char *error; // "" or NULL: none; borrowed
 };
 

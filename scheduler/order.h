@@ -9,12 +9,29 @@
 
 #include <stddef.h>
 
-#define WINDOW_MAX 1024u   // runs held at the most
-#define WINDOW_LOW 256u    // below it, it wants more
-#define WINDOW_REFILL 512u // how many it asks for at a time
+#define WINDOWS_BUDGET (16u << 20) // bytes, for the windows of all queues together
+#define WINDOW_MAX 1024u           // runs a window holds at the most
+#define WINDOW_MIN 16u
 
-// The published order: negative, zero or positive as a comes before, is, or comes after b.
+// How many runs each window may hold when `windows` of them share the budget: from WINDOW_MIN to WINDOW_MAX.
+// It asks for half as many at a time, and for more when it is a quarter full.
+uint32_t window_share(size_t windows);
+
+// What goes before a batch of priority `own`, by the order as it stands at one moment, where a batch that
+// waited for `aging_ns` counts one priority higher, and twice that two (0: no aging). For each priority: all
+// batches accepted up to `before_ns`, and those up to `tied_ns` with a lower (seq, index). Moments of the age
+// clock; INT64_MIN: none, INT64_MAX: all.
+struct order_bound {
+    int64_t before_ns;
+    int64_t tied_ns;
+};
+void order_bounds(enum priority own, int64_t accepted_ns, int64_t age_now_ns, int64_t aging_ns,
+                  struct order_bound bounds[PRIORITIES]);
+
+// The published order without aging: negative, zero or positive as a comes before, is, or comes after b.
 int place_compare(const struct place *a, const struct place *b);
+// The same of two batches of one priority.
+int batch_compare(int64_t a_seq, uint32_t a_index, int64_t b_seq, uint32_t b_index);
 
 struct window {
     struct run *runs; // in order, from head
@@ -30,17 +47,21 @@ struct window {
 void window_init(struct window *window);
 void window_fini(struct window *window);
 
-// Its first batch; false when it is empty.
-bool window_first(const struct window *window, int64_t *seq, uint32_t *index);
+// The run of its first batch, which is run.first; false when it is empty.
+bool window_first(const struct window *window, struct run *run);
 void window_take_first(struct window *window);
 
 // A new ingestion's batches, which come after everything else.
-MUST_CHECK enum err window_append(struct window *window, struct run run);
-// A batch that returns to its place.
-MUST_CHECK enum err window_insert(struct window *window, int64_t seq, uint32_t index);
+MUST_CHECK enum err window_append(struct window *window, struct run run, uint32_t max);
+// Batches that return to their places.
+MUST_CHECK enum err window_insert(struct window *window, struct run run, uint32_t max);
+// All batches of an ingestion leave.
+void window_remove(struct window *window, int64_t seq);
+// Forgets everything, so that it wants it anew.
+void window_reset(struct window *window);
 
 // True when it should be given more: the next runs strictly after its horizon.
-bool window_wants(const struct window *window);
+bool window_wants(const struct window *window, uint32_t max);
 // The `count` next runs of the `asked` it wanted; fewer than asked means that there are no more.
 MUST_CHECK enum err window_give(struct window *window, const struct run *runs, size_t count, size_t asked);
 

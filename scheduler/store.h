@@ -37,20 +37,44 @@ MUST_CHECK enum err store_tend(struct store *store);
 
 // ---- start-up ----
 
-// The boot the stored moments belong to, and the flags of the last start (a small text, "" at first).
-MUST_CHECK enum err store_load_meta(struct store *store, struct id *boot, struct buf *flags);
-MUST_CHECK enum err store_save_meta(struct store *store, const struct id *boot, const char *flags);
-// After a reboot: every batch in backoff is due at once.
-MUST_CHECK enum err store_rebase_backoff(struct store *store, struct mono now);
-// All queues, in the order they were made; the caller frees *rows with free().
+// The boot the stored moments belong to, the flags of the last start (a small text, "" at first), and what is
+// added to that boot's monotonic clock to have the age clock.
+struct meta {
+    struct id boot;
+    int64_t age_offset_ns;
+};
+MUST_CHECK enum err store_load_meta(struct store *store, struct meta *meta, struct buf *flags);
+MUST_CHECK enum err store_save_meta(struct store *store, const struct meta *meta, const char *flags);
+// When the newest ingestion was accepted, by both clocks; *any is false when there is none.
+MUST_CHECK enum err store_newest(struct store *store, bool *any, int64_t *accepted_ns, struct wall *created);
+// After a reboot: every batch in backoff is due at once, and every lease has run out at once.
+MUST_CHECK enum err store_rebase_moments(struct store *store, struct mono now);
+
+// All queues, in the order they were made; the caller frees with store_free_queues.
 MUST_CHECK enum err store_load_queues(struct store *store, struct queue_row **rows, size_t *count);
-// Makes a queue when row->id is 0 (and sets it), else replaces its settings.
-MUST_CHECK enum err store_save_queue(struct store *store, struct queue_row *row);
+void store_free_queues(struct queue_row *rows, size_t count);
 // How many batches of the queue wait, by priority.
 MUST_CHECK enum err store_load_waiting(struct store *store, int64_t queue, uint64_t waiting[PRIORITIES]);
+// The earliest moment of one of the queue's time indexes, DUE_NEVER when it is empty.
+MUST_CHECK enum err store_next_due(struct store *store, int64_t queue, enum due_kind kind, int64_t *due);
+// Whether retries that were asked for (store_ask_retry) are still to be done.
+MUST_CHECK enum err store_has_retries(struct store *store, bool *any);
 
-// Batches whose stored state is BATCH_IN_FLIGHT; the caller frees *keys with free().
-MUST_CHECK enum err store_load_in_flight(struct store *store, struct batch_key **keys, size_t *count);
+// Batches whose stored state is BATCH_IN_FLIGHT.
+struct in_flight_row {
+    struct batch_key key;
+    bool cancelled; // its ingestion was, meanwhile
+    bool leased;    // to a worker; what follows is meaningful
+    struct id lease;
+    struct mono lease_until;
+    uint32_t attempt;
+    uint32_t excused;
+    struct id ingestion;
+    char *ids; // owned
+};
+// The caller frees with store_free_in_flight.
+MUST_CHECK enum err store_load_in_flight(struct store *store, struct in_flight_row **rows, size_t *count);
+void store_free_in_flight(struct in_flight_row *rows, size_t count);
 
 // ---- look-ahead for the engine ----
 
@@ -60,9 +84,21 @@ MUST_CHECK enum err store_read_waiting(struct store *store, int64_t queue, enum 
                                        int64_t after_seq, uint32_t after_index, struct run *runs,
                                        size_t *count);
 
-// Up to *count batches in backoff, over all queues, by (due, seq, index), strictly after the given one.
-MUST_CHECK enum err store_read_backoff(struct store *store, struct mono after_due, int64_t after_seq,
-                                       uint32_t after_index, struct backoff_row *rows, size_t *count);
+// Up to *count batches of the queue that are not due, of one kind, by (due, seq, index), for the outlook.
+MUST_CHECK enum err store_read_delayed(struct store *store, int64_t queue, enum due_kind kind,
+                                       struct delayed_row *rows, size_t *count);
+
+// ---- queues ----
+
+// Makes a queue when row->id is 0 (and sets it), else replaces its settings, target and headers.
+MUST_CHECK enum err store_save_queue(struct store *store, struct queue_row *row);
+// Forgets a queue that is empty. Its name is free again; its finished ingestions stay, and keep the name.
+MUST_CHECK enum err store_delete_queue(struct store *store, int64_t queue);
+// The name of a queue that is there or was deleted. ERR_NOT_FOUND.
+MUST_CHECK enum err store_queue_name(struct store *store, int64_t queue, char name[static QUEUE_NAME_SIZE]);
+// Saves what changed of queues.
+MUST_CHECK enum err store_save_figures(struct store *store, const int64_t *queues,
+                                       const struct queue_figures *figures, size_t count);
 
 // ---- writes ----
 
@@ -72,7 +108,8 @@ struct insert {
     int64_t queue;
     uint32_t batch_size;
     struct wall now;
-    bool only_replay; // there is no room for new work
+    int64_t accepted_ns; // now, on the age clock
+    bool only_replay; // nothing new is to be made
     // out
     enum insert_result result;
     int64_t seq;         // INSERT_NEW
@@ -81,12 +118,17 @@ struct insert {
 };
 // Adds ingestions, in order. The same ID, or the same idempotency key, with the same content is a replay of
 // what is there (also of one earlier in the array); with other content it is refused in `result`. An ID that
-// is there counts before a key. With only_replay, what would be new is INSERT_NO_ROOM instead.
+// is there counts before a key. With only_replay, what would be new is INSERT_NO_ROOM instead. The content is
+// ids, priority, queue, not_before and deadline. What has a not_before after `now` goes into the time index and
+// not among the waiting.
 MUST_CHECK enum err store_insert(struct store *store, struct insert *inserts, size_t count);
 
 struct dispatch_row {
     struct batch_key key;
     struct wall now;
+    bool leased;
+    struct id lease;         // leased
+    struct mono lease_until; // leased
     // out
     uint32_t attempt; // this one, from 1
     uint32_t excused; // attempts so far that do not count against max_attempts
@@ -96,15 +138,42 @@ struct dispatch_row {
 // Takes each batch (which is waiting) out of the waiting ones and marks it in flight.
 MUST_CHECK enum err store_dispatch(struct store *store, struct dispatch_row *rows, size_t count);
 
-// Ends the attempts of batches in flight: final, in backoff, or back to their place among the waiting.
+// Ends the attempts of batches in flight: final, in backoff, or back to their place among the waiting; and
+// their leases.
 MUST_CHECK enum err store_finish(struct store *store, const struct finish_row *rows, size_t count);
+// Moves the end of a batch's lease.
+MUST_CHECK enum err store_extend_lease(struct store *store, const struct id *lease, const struct place *place,
+                                       struct mono until);
 
-// Batches whose backoff is over go back to their places among the waiting.
-MUST_CHECK enum err store_promote(struct store *store, const struct batch_key *keys, size_t count);
+// Takes up to *count entries that are due out of a queue's time index (DUE_RETRY by `now`, DUE_START by
+// `now_wall`), the earliest first, and puts their batches among the waiting. *count becomes how many there
+// were, *next the earliest moment that is left (DUE_NEVER: none).
+MUST_CHECK enum err store_take_due(struct store *store, int64_t queue, enum due_kind kind, struct mono now,
+                                   struct wall now_wall, struct returned_row *rows, size_t *count,
+                                   int64_t *next);
+// The same for DUE_DEADLINE: what of the ingestions has not started becomes cancelled, with error "deadline";
+// batches that were dispatched before and wait for another attempt stay.
+MUST_CHECK enum err store_expire(struct store *store, int64_t queue, struct wall now_wall,
+                                 struct removal *removals, size_t *count, int64_t *next);
 
-// Saves what changed of queues.
-MUST_CHECK enum err store_save_figures(struct store *store, const int64_t *queues,
-                                       const struct queue_figures *figures, size_t count);
+// Everything of the ingestion that waits or is not due becomes cancelled, and what is in flight will not be
+// tried again. ERR_NOT_FOUND, ERR_ALREADY_FINISHED (completed or failed); something cancelled already is
+// ERR_OK with nothing removed. Cost does not depend on the backlog.
+MUST_CHECK enum err store_cancel(struct store *store, const struct id *ingestion, struct wall now,
+                                 struct removal *removal);
+
+// Asks for the failed batches with first_seq <= seq <= last_seq of a queue to be tried again from attempt 1:
+// kept on disk until it is done, in steps, by store_run_retries. What fails after this call is not meant.
+MUST_CHECK enum err store_ask_retry(struct store *store, int64_t queue, int64_t first_seq, int64_t last_seq);
+struct retried_row {
+    int64_t queue;
+    struct returned_row row;
+};
+// Takes up to *count failed batches (as runs, each of which counts as one) and puts them among the waiting;
+// *count becomes how many there were, *more whether there are retries left to do. Looks at a bounded number of
+// rows.
+MUST_CHECK enum err store_run_retries(struct store *store, struct retried_row *rows, size_t *count,
+                                      bool *more);
 
 // ---- the status table ----
 
@@ -117,6 +186,11 @@ struct ingestion_row {
     uint32_t ids;     // how many
     uint32_t batches; // how many
     struct wall created;
+    int64_t accepted_ns;    // on the age clock
+    struct wall not_before; // ms 0: none
+    struct wall deadline;   // ms 0: none
+    bool scheduled;         // all of it is in the time index until not_before
+    bool expired;           // its deadline came: what had not started was cancelled
     uint32_t progress[STATUSES]; // batches by outside status; their sum is `batches`
 };
 // The outside status of an ingestion, from its progress.
@@ -132,10 +206,12 @@ struct batch_row {
     struct wall triggered; // its first dispatch
     struct wall completed; // when it reached a final state; ms 0 before
     struct mono due;       // BATCH_BACKOFF
+    bool interrupted;      // the scheduler ended while it was in flight
     char *error;           // owned by the caller; NULL when there is none
 };
-// The started batches of an ingestion with first <= index < end, by index; the others have not started (or,
-// in a cancelled ingestion, never will). The caller frees with store_free_batches.
+// The batches of an ingestion that have a row, with first <= index < end, by index: those that started once.
+// (After a retry by hand they are there with attempts 0.) The others have not started, or, in a cancelled or
+// expired ingestion, never will. The caller frees with store_free_batches.
 MUST_CHECK enum err store_read_batches(struct store *store, int64_t seq, uint32_t first, uint32_t end,
                                        struct batch_row **rows, size_t *count);
 void store_free_batches(struct batch_row *rows, size_t count);
@@ -147,7 +223,9 @@ MUST_CHECK enum err store_read_ids(struct store *store, const struct ingestion_r
 // Its first and its last waiting batch; *any is false when none waits.
 MUST_CHECK enum err store_read_span(struct store *store, const struct ingestion_row *row, bool *any,
                                     uint32_t *first, uint32_t *last);
-// How many waiting batches of the same queue and priority stand before this one. Cost does not grow with the
+// The largest seq that was accepted up to this moment of the age clock, 0 when there is none.
+MUST_CHECK enum err store_seq_accepted_by(struct store *store, int64_t accepted_ns, int64_t *seq);
+// How many waiting batches of the same queue and priority stand before this place. Cost does not grow with the
 // backlog.
 MUST_CHECK enum err store_count_before(struct store *store, int64_t queue, const struct place *place,
                                        uint64_t *count);

@@ -1,21 +1,27 @@
 // target.h - where batches go: one delivery is one attempt at one batch.
 //
-// The loop creates a target for each queue and starts deliveries after their dispatch is on disk. A target
-// never blocks the caller; the end of each delivery comes back through the inbox, also for deliveries that
-// never got off the ground: exactly one INBOX_DONE for each delivery that was started.
+// The loop opens a target for each queue and starts deliveries after their dispatch is on disk. Nothing here
+// blocks the caller; the end of each delivery comes back through the inbox, also for deliveries that never got
+// off the ground: exactly one INBOX_DONE for each delivery that was started. All targets of a kind share one
+// machinery (a thread, a timer heap), so that thousands of idle queues cost nothing. Thread: the loop's, for all
+// functions but those for the kinds themselves.
 #ifndef SLUICE_SCHEDULER_TARGET_H
 #define SLUICE_SCHEDULER_TARGET_H
 
 #include "common/buf.h"
 #include "common/clock.h"
 #include "common/container.h"
+#include "common/heap.h"
 #include "scheduler/inbox.h"
 #include "scheduler/model.h"
 
 struct flight; // the engine's record of it (engine.h), opaque here
+struct target;
+struct targets;
 
 struct delivery {
     struct flight *flight;
+    struct target *target; // held from delivery_new to delivery_free
     struct id ingestion;
     struct id batch;
     int64_t queue;
@@ -31,8 +37,12 @@ struct delivery {
     struct delivery *live_prev, *live_next; // the loop's: all that were started and are not yet settled
     struct inbox_item item;                 // for whoever holds it: the target while it runs, then the inbox
     struct inbox_item late;                 // posted when it started late
+    struct heap_node due;                   // for a kind with timers of its own: simulate, and leases
+    struct id lease;                        // of a pull target
 };
 
+// A zeroed delivery that holds the target; NULL without memory.
+struct delivery *delivery_new(struct target *target);
 void delivery_free(struct delivery *delivery); // NULL is fine
 
 // The delivery that an item is embedded in.
@@ -46,37 +56,54 @@ static inline struct delivery *delivery_of(struct inbox_item *item)
 // (INBOX_LATE), so that the loop can move the queue's next slot by as much.
 #define TARGET_LATE_NS (2 * NS_PER_MS)
 
-struct target;
-struct target_ops {
-    // Takes the delivery over.
-    void (*start)(struct target *target, struct delivery *delivery);
-    // For targets without a thread of their own, NULL for others: ends what is due at `now` and returns when
-    // it next wants to be called.
-    struct mono (*run)(struct target *target, struct mono now);
-    // Deliveries still running are dropped without a word: the caller is about to end, and the batches are
-    // dispatched again.
-    void (*free)(struct target *target);
-};
-// Each kind of target embeds this as its first member.
-struct target {
-    const struct target_ops *ops;
-    int64_t expected_ns; // what a delivery takes as far as the text says so, else 0: a first guess for ETAs
-};
+// ---- the machinery of all kinds ----
 
-// Reads "simulate:1500ms", "simulate:1s,fail=0.1,seed=7", "http://…", "https://…". ERR_INVALID_FIELD with the
-// reason. ERR_NO_MEMORY, ERR_INTERNAL when a thread or library cannot start.
-MUST_CHECK enum err target_new(const char *text, struct inbox *inbox, struct target **target,
-                               struct fault *fault);
+// ERR_NO_MEMORY, ERR_INTERNAL when a thread or library cannot start. Threads start with the first target that
+// needs them.
+MUST_CHECK enum err targets_new(struct inbox *inbox, struct targets **targets);
+// Deliveries still running are dropped without a word (and programs killed): the caller is about to end, and
+// the batches are dispatched again. All targets are closed and all other deliveries freed before. NULL is
+// fine.
+void targets_free(struct targets *targets);
+// Ends what is due at `now` and returns when it next wants to be called. Costs nothing for what is not due.
+struct mono targets_run(struct targets *targets, struct mono now);
+
+// ---- one queue's target ----
+
+// Reads "simulate:1500ms", "simulate:1s,fail=0.1,seed=7", "http://...", "https://...", "exec:/path", "pull:".
+// `headers` are lines (proto/queue_change.h), "" for none; http sends them, others ignore them.
+// ERR_INVALID_FIELD with the reason, ERR_NO_MEMORY, ERR_INTERNAL.
+MUST_CHECK enum err target_open(struct targets *targets, const char *text, const char *headers,
+                                struct target **target, struct fault *fault);
+// Lets go of it; deliveries under way still hold it. NULL is fine.
+void target_close(struct target *target);
 // Only checks the text.
 MUST_CHECK enum err target_check(const char *text, struct fault *fault);
-void target_free(struct target *target); // NULL is fine
+const char *target_text(const struct target *target);
+const char *target_headers(const struct target *target);
+// What a delivery takes as far as the text says so, else 0: a first guess for ETAs.
+int64_t target_expected_ns(const struct target *target);
+// True when workers fetch the batches (lease.h) and nothing is started.
+bool target_is_pull(const struct target *target);
+// Takes the delivery over.
+void target_start(struct delivery *delivery);
 
-// ---- for the targets themselves ----
+// ---- for the kinds themselves ----
 
-// Sets `started`, and posts `late` if it is. Right before the delivery really starts.
+// Each kind's target embeds this as its first member.
+struct target {
+    const struct target_kind *kind;
+    struct targets *targets;
+    unsigned holders; // the queue, and each delivery
+    char *text;       // owned
+    char *headers;    // owned
+    int64_t expected_ns;
+};
+
+// Sets `started`, and posts `late` if it is. Right before the delivery really starts. Any thread.
 void delivery_begin(struct delivery *delivery, struct inbox *inbox);
 // Sets the class and the time it took and posts it; the rest of `outcome` is filled in already. The inbox has
-// it afterwards.
+// it afterwards. Any thread.
 void delivery_end(struct delivery *delivery, enum outcome_class class, struct inbox *inbox);
 // Writes outcome.error: printed, cut at a character when too long, control characters and bytes that are no
 // UTF-8 as '?'.
