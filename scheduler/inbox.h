@@ -12,6 +12,7 @@ enum inbox_kind {
     INBOX_MESSAGE, // the item is embedded in an ipc_message
     INBOX_DONE,    // a delivery ended: the item is embedded in it
     INBOX_LATE,    // a delivery started late: the item is its `late`
+    INBOX_GONE,    // a connection ended: the item is embedded in an ipc_gone
 };
 
 // Embedded in what is posted.

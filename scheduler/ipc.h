@@ -21,9 +21,23 @@ struct ipc_message {
     struct inbox_item item;
     struct ipc_request *requests;
     size_t count;
+    uint32_t pipe; // the connection it came on (NNG's number), for INBOX_GONE
     // The rest is ipc.c's.
     struct ipc_context *context;
 };
+
+// A connection ended on which a message came that was kept (ipc_keep). Posted as INBOX_GONE; the loop frees it
+// with free().
+struct ipc_gone {
+    struct inbox_item item;
+    uint32_t pipe;
+};
+
+// The message is answered much later (a lease that waits): its context no longer counts among those that read
+// requests, and another one takes its place. At most LEASES_WAITING_MAX (lease.h) messages are kept at a time.
+// When the connection ends, or has ended already, an ipc_gone follows. ERR_OVERLOADED, ERR_NO_MEMORY: it is not
+// kept.
+MUST_CHECK enum err ipc_keep(struct ipc_message *message);
 
 // Listens on url ("ipc://PATH"; the directory exists), socket mode 0660. A stale socket file is replaced,
 // anything else at the path is refused. Serves until ipc_close. ERR_SCHEDULER_UNAVAILABLE when the path is
