@@ -8,7 +8,30 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
+
+static const struct {
+    enum op op;
+    enum body_rule body;
+} endpoints[] = {
+    [ENDPOINT_INGEST] = {OP_INGEST, BODY_JSON},
+    [ENDPOINT_STATUS] = {OP_STATUS, BODY_IGNORED},
+    [ENDPOINT_LIST] = {OP_LIST, BODY_IGNORED},
+    [ENDPOINT_CANCEL] = {OP_CANCEL, BODY_NONE},
+    [ENDPOINT_RETRY] = {OP_RETRY, BODY_NONE},
+    [ENDPOINT_QUEUE_LIST] = {OP_QUEUE_LIST, BODY_IGNORED},
+    [ENDPOINT_QUEUE_GET] = {OP_QUEUE_GET, BODY_IGNORED},
+    [ENDPOINT_QUEUE_PUT] = {OP_QUEUE_PUT, BODY_JSON},
+    [ENDPOINT_QUEUE_DELETE] = {OP_QUEUE_DELETE, BODY_NONE},
+    [ENDPOINT_QUEUE_PAUSE] = {OP_QUEUE_PAUSE, BODY_NONE},
+    [ENDPOINT_QUEUE_RESUME] = {OP_QUEUE_RESUME, BODY_NONE},
+    [ENDPOINT_QUEUE_RETRY] = {OP_QUEUE_RETRY, BODY_NONE},
+    [ENDPOINT_HEALTHZ] = {OP_PING, BODY_IGNORED},
+    [ENDPOINT_READYZ] = {OP_PING, BODY_IGNORED},
+};
+
+#define QUEUE_NAME_RULE "[a-z0-9][a-z0-9._-]{0,63}"
+
+// ---- Headers ----
 
 enum err api_media_type(const char *content_type, struct fault *fault)
 {
@@ -41,6 +64,8 @@ enum err api_idempotency_key(const char *key, struct fault *fault)
                      "Idempotency-Key must be given once and have 1 to %u visible ASCII characters.",
                      IDEMPOTENCY_KEY_MAX);
 }
+
+// ---- Path and query ----
 
 static bool limit_parse(const char *text, uint32_t max, uint32_t *limit)
 {
@@ -99,6 +124,20 @@ static bool take_list_queue(const char *value, struct request *request)
     return true;
 }
 
+static bool take_queues_limit(const char *value, struct request *request)
+{
+    return limit_parse(value, QUEUES_DEFAULT, &request->queue_list.limit);
+}
+
+static bool take_queues_cursor(const char *value, struct request *request)
+{
+    if (!queue_name_valid(value)) {
+        return false;
+    }
+    memcpy(request->queue_list.cursor, value, strlen(value) + 1);
+    return true;
+}
+
 struct query_rule {
     enum endpoint endpoint;
     const char *name;
@@ -111,12 +150,15 @@ static const struct query_rule query_rules[] = {
     {ENDPOINT_STATUS, "offset", take_status_offset, "a number from 0 to 4294967295"},
     {ENDPOINT_LIST, "status", take_list_status, "yet_to_start, triggered, completed, failed or cancelled"},
     {ENDPOINT_LIST, "priority", take_list_priority, "HIGH, MEDIUM or LOW"},
-    {ENDPOINT_LIST, "queue", take_list_queue, "the name of a queue ([a-z0-9][a-z0-9._-]{0,63})"},
+    {ENDPOINT_LIST, "queue", take_list_queue, "the name of a queue (" QUEUE_NAME_RULE ")"},
     {ENDPOINT_LIST, "limit", take_list_limit, "a number from 1 to 1000"},
     {ENDPOINT_LIST, "cursor", take_list_cursor, "the next_cursor of the page before"},
+    {ENDPOINT_QUEUE_LIST, "limit", take_queues_limit, "a number from 1 to 1000"},
+    {ENDPOINT_QUEUE_LIST, "cursor", take_queues_cursor, "the next_cursor of the page before"},
 };
 #define QUERY_RULES (sizeof(query_rules) / sizeof(query_rules[0]))
-static_assert(PAGE_MAX == 10000 && LIST_MAX == 1000, "the texts above name the limits");
+static_assert(PAGE_MAX == 10000 && LIST_MAX == 1000 && QUEUES_DEFAULT == 1000,
+              "the texts above name the limits");
 static_assert(QUERY_RULES <= sizeof(unsigned) * CHAR_BIT, "one bit for each rule in query_parse");
 
 static enum err query_parse(const struct route *route, struct request *request, struct fault *fault)
@@ -149,27 +191,101 @@ static enum err query_parse(const struct route *route, struct request *request, 
     }
 }
 
+static enum err take_id(const struct route *route, struct id *id, struct fault *fault)
+{
+    if (!id_parse(route->param, route->param_len, id)) {
+        return fault_set(fault, ERR_NOT_FOUND, "There is no such ingestion: its ID is not a UUID.");
+    }
+    return ERR_OK;
+}
+
+static enum err take_name(const struct route *route, char name[static QUEUE_NAME_SIZE], struct fault *fault)
+{
+    size_t len = route->param_len < QUEUE_NAME_SIZE ? route->param_len : 0;
+    memcpy(name, route->param, len);
+    name[len] = '\0';
+    if (strlen(name) == route->param_len && queue_name_valid(name)) {
+        return ERR_OK;
+    }
+    int shown = (int)(route->param_len < 80 ? route->param_len : 80);
+    if (route->endpoint == ENDPOINT_QUEUE_PUT) {
+        return fault_set(fault, ERR_INVALID_FIELD,
+                         "The name of a queue must be " QUEUE_NAME_RULE ", not %.*s.", shown, route->param);
+    }
+    return fault_set(fault, ERR_UNKNOWN_QUEUE, "There is no queue %.*s: a name is " QUEUE_NAME_RULE ".",
+                     shown, route->param);
+}
+
+enum body_rule api_body_rule(enum endpoint endpoint)
+{
+    return endpoints[endpoint].body;
+}
+
 enum err api_query(const struct route *route, struct request *request, struct fault *fault)
 {
-    *request = (struct request){.op = OP_PING};
+    enum err err = ERR_OK;
+    *request = (struct request){.op = endpoints[route->endpoint].op};
     switch (route->endpoint) {
     case ENDPOINT_STATUS:
-        request->op = OP_STATUS;
         request->status.limit = PAGE_DEFAULT;
-        if (!id_parse(route->param, route->param_len, &request->status.id)) {
-            return fault_set(fault, ERR_NOT_FOUND, "There is no such ingestion: its ID is not a UUID.");
-        }
+        err = take_id(route, &request->status.id, fault);
+        break;
+    case ENDPOINT_CANCEL:
+    case ENDPOINT_RETRY:
+        err = take_id(route, &request->ingestion.id, fault);
         break;
     case ENDPOINT_LIST:
-        request->op = OP_LIST;
         request->list.limit = LIST_DEFAULT;
+        break;
+    case ENDPOINT_QUEUE_LIST:
+        request->queue_list.limit = QUEUES_DEFAULT;
+        break;
+    case ENDPOINT_QUEUE_GET:
+    case ENDPOINT_QUEUE_PUT:
+    case ENDPOINT_QUEUE_DELETE:
+    case ENDPOINT_QUEUE_PAUSE:
+    case ENDPOINT_QUEUE_RESUME:
+    case ENDPOINT_QUEUE_RETRY:
+        err = take_name(route, request->queue.name, fault);
         break;
     case ENDPOINT_INGEST:
     case ENDPOINT_HEALTHZ:
     case ENDPOINT_READYZ:
         break;
     }
-    return query_parse(route, request, fault);
+    return err ? err : query_parse(route, request, fault);
+}
+
+// ---- Bodies ----
+
+static size_t blank_len(const char *text, size_t len)
+{
+    size_t at = 0;
+    while (at < len && (text[at] == ' ' || text[at] == '\t' || text[at] == '\r' || text[at] == '\n')) {
+        at++;
+    }
+    return at;
+}
+
+static bool is_empty_object(const char *body, size_t len)
+{
+    size_t at = blank_len(body, len);
+    for (const char *brace = "{}"; *brace != '\0'; brace++) {
+        if (at == len || body[at++] != *brace) {
+            return false;
+        }
+        at += blank_len(body + at, len - at);
+    }
+    return at == len;
+}
+
+enum err api_no_body(const char *body, size_t len, struct fault *fault)
+{
+    if (len == 0 || (len <= NO_BODY_MAX && is_empty_object(body, len))) {
+        return ERR_OK;
+    }
+    return fault_set(fault, ERR_INVALID_FIELD,
+                     "This operation takes no body: send none, or an empty JSON object.");
 }
 
 enum err api_ingest(const char *body, size_t len, const char *key, const struct id *id,
@@ -191,168 +307,9 @@ enum err api_ingest(const char *body, size_t len, const char *key, const struct 
     return ERR_OK;
 }
 
-void answer_init(struct answer *answer)
+enum err api_put(const char *body, size_t len, struct request *request, struct fault *fault)
 {
-    *answer = (struct answer){.err = ERR_OK};
-    buf_init(&answer->body);
-}
-
-void answer_fini(struct answer *answer)
-{
-    buf_fini(&answer->body);
-}
-
-void answer_clear(struct answer *answer)
-{
-    answer->err = ERR_OK;
-    answer->replayed = false;
-    answer->allow = NULL;
-    buf_reset(&answer->body);
-}
-
-void answer_fault(struct answer *answer, const struct fault *fault)
-{
-    struct buf *body = &answer->body;
-    answer->err = fault->err;
-    buf_str(body, "{\"type\":\"urn:sluice:problem:");
-    buf_str(body, err_code(fault->err));
-    buf_str(body, "\",\"title\":");
-    buf_json(body, err_title(fault->err), strlen(err_title(fault->err)));
-    buf_str(body, ",\"status\":");
-    buf_i64(body, err_status(fault->err));
-    buf_str(body, ",\"detail\":");
-    buf_json(body, fault->detail, strlen(fault->detail));
-    buf_str(body, ",\"code\":\"");
-    buf_str(body, err_code(fault->err));
-    buf_str(body, "\"}");
-}
-
-void answer_healthz(struct answer *answer)
-{
-    buf_str(&answer->body, "{\"status\":\"ok\"}");
-}
-
-static enum err answer_ingest(struct answer *answer, const struct reply *reply)
-{
-    struct id id;
-    char text[ID_TEXT_SIZE];
-    bool known = false;
-    enum err err = reply_parse_ingest(reply, &id, &known);
-    if (err) {
-        return err;
-    }
-    answer->replayed = known && !id_equal(&id, &answer->minted);
-    id_format(&id, text);
-    buf_str(&answer->body, "{\"ingestion_id\":\"");
-    buf_put(&answer->body, text, ID_TEXT_SIZE - 1);
-    buf_str(&answer->body, "\"}");
-    return ERR_OK;
-}
-
-// The scheduler writes the members as HTTP shows them: nothing in them is looked at here.
-static enum err answer_members(struct answer *answer, const struct reply *reply)
-{
-    if (reply->members[0] != ',') {
-        return ERR_INTERNAL;
-    }
-    buf_char(&answer->body, '{');
-    buf_put(&answer->body, reply->members + 1, reply->members_len - 1);
-    return ERR_OK;
-}
-
-void answer_reply(struct answer *answer, enum endpoint endpoint, const struct reply *reply)
-{
-    enum err err = ERR_OK;
-    if (!reply->ok) {
-        answer_fault(answer, &reply->fault);
-        return;
-    }
-    switch (endpoint) {
-    case ENDPOINT_INGEST:
-        err = answer_ingest(answer, reply);
-        break;
-    case ENDPOINT_STATUS:
-    case ENDPOINT_LIST:
-        err = answer_members(answer, reply);
-        break;
-    case ENDPOINT_HEALTHZ:
-    case ENDPOINT_READYZ:
-        buf_str(&answer->body, "{\"status\":\"ready\"}");
-        break;
-    }
-    if (err) {
-        struct fault fault;
-        (void)fault_set(&fault, err, "The scheduler's reply lacks what it must have.");
-        answer_fault(answer, &fault);
-    }
-}
-
-static const char *reason(int status)
-{
-    static const struct {
-        int status;
-        const char *reason;
-    } reasons[] = {
-        {200, "OK"},
-        {400, "Bad Request"},
-        {404, "Not Found"},
-        {405, "Method Not Allowed"},
-        {409, "Conflict"},
-        {411, "Length Required"},
-        {413, "Content Too Large"},
-        {415, "Unsupported Media Type"},
-        {422, "Unprocessable Content"},
-        {429, "Too Many Requests"},
-        {500, "Internal Server Error"},
-        {501, "Not Implemented"},
-        {503, "Service Unavailable"},
-        {504, "Gateway Timeout"},
-    };
-    for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
-        if (reasons[i].status == status) {
-            return reasons[i].reason;
-        }
-    }
-    return "Error";
-}
-
-static void head_date(struct buf *head, struct wall now)
-{
-    char date[sizeof("Mon, 23 Nov 2026 18:47:05 GMT") + 8];
-    time_t seconds = (time_t)(now.ms / 1000);
-    struct tm tm;
-    if (gmtime_r(&seconds, &tm) && strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S GMT", &tm) > 0) {
-        buf_str(head, "\r\nDate: ");
-        buf_str(head, date);
-    }
-}
-
-void answer_head(const struct answer *answer, enum keep keep, struct wall now, struct buf *head)
-{
-    int status = err_status(answer->err);
-    buf_str(head, "HTTP/1.1 ");
-    buf_i64(head, status);
-    buf_char(head, ' ');
-    buf_str(head, reason(status));
-    buf_str(head, answer->err ? "\r\nContent-Type: application/problem+json"
-                              : "\r\nContent-Type: application/json");
-    buf_str(head, "\r\nContent-Length: ");
-    buf_u64(head, answer->body.len);
-    head_date(head, now);
-    buf_str(head, "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
-    if (answer->allow) {
-        buf_str(head, "Allow: ");
-        buf_str(head, answer->allow);
-        buf_str(head, "\r\n");
-    }
-    if (status == 429 || status == 503) {
-        buf_str(head, "Retry-After: 1\r\n");
-    }
-    if (answer->replayed) {
-        buf_str(head, "Idempotent-Replayed: true\r\n");
-    }
-    if (keep == KEEP_CLOSE) {
-        buf_str(head, "Connection: close\r\n");
-    }
-    buf_str(head, "\r\n");
+    char name[QUEUE_NAME_SIZE];
+    memcpy(name, request->queue.name, sizeof(name));
+    return request_from_put(name, body, len, request, fault);
 }

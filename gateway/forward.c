@@ -172,6 +172,7 @@ static void flight_requeue(struct forward *f, struct flight *flight, struct call
             continue;
         }
         call->flight = NULL;
+        call->resent = call->ever_sent;
         if (call->overdue) {
             TAILQ_INSERT_TAIL(given_up, call, link);
         } else {
@@ -223,6 +224,35 @@ static void call_expire(struct forward *f, struct call *call, struct call_list *
     }
 }
 
+// What is to be done about a request that may have been done.
+static const char *advice(enum call_kind kind)
+{
+    switch (kind) {
+    case CALL_INGEST:
+        return "it may have been accepted. Repeat it with the same Idempotency-Key; without one a repeat "
+               "may be accepted twice.";
+    case CALL_IDEMPOTENT:
+        return "it may have been done. Repeat it: that does no harm.";
+    case CALL_READ:
+        break;
+    }
+    return "ask again.";
+}
+
+static void unanswered(const struct call *call, const char *within, struct fault *fault)
+{
+    if (call->kind == CALL_READ) {
+        (void)fault_set(fault, ERR_SCHEDULER_UNAVAILABLE, "The scheduler did not answer within %s.", within);
+    } else if (!call->ever_sent) {
+        (void)fault_set(fault, ERR_SCHEDULER_UNAVAILABLE,
+                        "The scheduler could not be reached within %s; nothing was accepted.", within);
+    } else {
+        (void)fault_set(fault, ERR_OUTCOME_UNKNOWN,
+                        "The request was sent to the scheduler and no answer came within %s: %s", within,
+                        advice(call->kind));
+    }
+}
+
 // Answers those that have been taken out of everything else. Without the lock.
 static void give_up(struct call_list *given_up)
 {
@@ -233,20 +263,7 @@ static void give_up(struct call_list *given_up)
         TAILQ_REMOVE(given_up, call, link);
         call->state = CALL_IDLE;
         duration_format(call->within_ns, within);
-        if (call->kind == CALL_READ) {
-            (void)fault_set(&reply.fault, ERR_SCHEDULER_UNAVAILABLE,
-                            "The scheduler did not answer within %s.", within);
-        } else if (!call->ever_sent) {
-            (void)fault_set(&reply.fault, ERR_SCHEDULER_UNAVAILABLE,
-                            "The scheduler could not be reached within %s; nothing was accepted.", within);
-        } else {
-            (void)fault_set(
-                &reply.fault, ERR_OUTCOME_UNKNOWN,
-                "The request was sent to the scheduler and no answer came within %s: it may have been "
-                "accepted. Repeat it with the same Idempotency-Key; without one a repeat may be accepted "
-                "twice.",
-                within);
-        }
+        unanswered(call, within, &reply.fault);
         call->done(call, &reply);
     }
 }
@@ -301,15 +318,8 @@ static enum err call_again_alone(struct forward *f, struct call *call)
 static void unreadable(const struct call *call, struct reply *reply)
 {
     *reply = (struct reply){.ok = false};
-    if (call->kind == CALL_READ) {
-        (void)fault_set(&reply->fault, ERR_SCHEDULER_UNAVAILABLE,
-                        "The scheduler's answer could not be understood.");
-    } else {
-        (void)fault_set(
-            &reply->fault, ERR_OUTCOME_UNKNOWN,
-            "The scheduler's answer could not be understood: the request may have been accepted. Repeat "
-            "it with the same Idempotency-Key.");
-    }
+    (void)fault_set(&reply->fault, call->kind == CALL_READ ? ERR_SCHEDULER_UNAVAILABLE : ERR_OUTCOME_UNKNOWN,
+                    "The scheduler's answer could not be understood: %s", advice(call->kind));
 }
 
 static size_t lines_count(const char *message, size_t len)
@@ -418,7 +428,7 @@ enum err forward_call(struct forward *f, struct call *call, int64_t within_ns, s
 {
     struct mono now = mono_now();
     call->within_ns = within_ns;
-    call->alone = call->overdue = call->ever_sent = false;
+    call->alone = call->overdue = call->ever_sent = call->resent = false;
     pthread_mutex_lock(&f->lock);
     bool full = f->deadlines.len >= CALLS_MAX;
     enum err err = full ? ERR_NO_MEMORY : call_enter(f, call, mono_add(now, within_ns).ns, now);

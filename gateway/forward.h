@@ -2,7 +2,8 @@
 //
 // While a few messages are under way, newcomers wait in a list; when one returns, all that wait go out as one
 // message: no timer, no added latency when idle. When the connection breaks, the same lines are sent again
-// (IDs are minted before, so a repeat is harmless) until each request's own deadline.
+// (IDs are minted before, and all else that is sent is idempotent, so a repeat is harmless) until each
+// request's own deadline.
 #ifndef SLUICE_GATEWAY_FORWARD_H
 #define SLUICE_GATEWAY_FORWARD_H
 
@@ -18,8 +19,9 @@ struct flight;
 
 // What it means when a request was sent and no answer came.
 enum call_kind {
-    CALL_READ, // nothing: it can be asked again (ERR_SCHEDULER_UNAVAILABLE)
-    CALL_WRITE // it may have been done (ERR_OUTCOME_UNKNOWN)
+    CALL_READ,       // nothing: it can be asked again (ERR_SCHEDULER_UNAVAILABLE)
+    CALL_IDEMPOTENT, // it may have been done (ERR_OUTCOME_UNKNOWN), and can be repeated as it is
+    CALL_INGEST      // it may have been accepted, and a repeat without a key may be accepted twice
 };
 
 enum call_state { CALL_IDLE, CALL_WAITING, CALL_SENDING, CALL_SENT };
@@ -34,6 +36,7 @@ struct call {
     // fault of the forwarder's own, is borrowed for the call. The call may be used again or freed from here
     // on.
     void (*done)(struct call *call, const struct reply *reply);
+    bool resent; // to be read in done: it was sent again after a send that may have got through
 
     // forward.c's, under its lock.
     TAILQ_ENTRY(call) link; // waiting, or about to be given up

@@ -1,6 +1,7 @@
 #include "gateway/http_conn.h"
 
 #include "common/container.h"
+#include "gateway/answer.h"
 #include "gateway/api.h"
 #include "gateway/frame.h"
 
@@ -223,13 +224,23 @@ static struct conn *conn_of_call(struct call *call)
 static void conn_replied(struct call *call, const struct reply *reply)
 {
     struct conn *c = conn_of_call(call);
+    c->answer.resent = call->resent;
     answer_reply(&c->answer, c->route.endpoint, reply);
     conn_write(c);
 }
 
-static void conn_forward(struct conn *c, enum call_kind kind, int64_t within_ns)
+static enum call_kind kind_of(enum op op)
+{
+    if (op == OP_INGEST) {
+        return CALL_INGEST;
+    }
+    return op_writes(op) ? CALL_IDEMPOTENT : CALL_READ;
+}
+
+static void conn_forward(struct conn *c, int64_t within_ns)
 {
     struct fault fault;
+    enum call_kind kind = kind_of(c->request.op);
     request_to_line(&c->request, &c->line);
     request_fini(&c->request);
     enum err err = buf_err(&c->line);
@@ -244,57 +255,65 @@ static void conn_forward(struct conn *c, enum call_kind kind, int64_t within_ns)
     }
 }
 
-static void conn_ingest(struct conn *c)
+static enum err conn_ingest(struct conn *c, struct fault *fault)
 {
-    struct http_options *options = &c->http->options;
-    struct fault fault;
     struct id *id = &c->answer.minted;
-    enum err err = id_mint(options->minter, wall_now().ms, id);
+    enum err err = id_mint(c->http->options.minter, wall_now().ms, id);
     if (err) {
-        (void)fault_set(&fault, err, "The gateway could not make an ID; try again.");
-    } else {
-        err = api_ingest(c->body.data, c->body.len, nng_http_req_get_header(c->req, "Idempotency-Key"), id,
-                         &c->request, &fault);
+        return fault_set(fault, err, "The gateway could not make an ID; try again.");
     }
+    return api_ingest(c->body.data, c->body.len, nng_http_req_get_header(c->req, "Idempotency-Key"), id,
+                      &c->request, fault);
+}
+
+// Makes the request whole and sends it on.
+static void conn_body(struct conn *c)
+{
+    struct fault fault;
+    enum err err = c->route.endpoint == ENDPOINT_INGEST
+                       ? conn_ingest(c, &fault)
+                       : api_put(c->body.data, c->body.len, &c->request, &fault);
     buf_idle(&c->body);
     if (err) {
         conn_fault(c, &fault);
     } else {
-        conn_forward(c, CALL_WRITE, options->timeout_ns);
+        conn_forward(c, c->http->options.timeout_ns);
     }
 }
 
 static void conn_work(struct work *work)
 {
-    conn_ingest(container_of(work, struct conn, work));
+    conn_body(container_of(work, struct conn, work));
 }
 
-// The request is all there.
-static void conn_handle(struct conn *c)
+static void conn_without_body(struct conn *c)
 {
+    struct fault fault;
     int64_t timeout_ns = c->http->options.timeout_ns;
-    c->unread = false;
-    c->state = CONN_ANSWER;
-    switch (c->route.endpoint) {
-    case ENDPOINT_INGEST:
-        if (c->body.len <= PARSE_HERE_MAX) {
-            conn_ingest(c);
-        } else {
-            c->work.run = conn_work;
-            worker_post(c->http->options.worker, &c->work);
-        }
-        break;
-    case ENDPOINT_STATUS:
-    case ENDPOINT_LIST:
-        conn_forward(c, CALL_READ, timeout_ns);
-        break;
-    case ENDPOINT_READYZ:
-        conn_forward(c, CALL_READ, timeout_ns < PING_NS ? timeout_ns : PING_NS);
-        break;
-    case ENDPOINT_HEALTHZ:
+    bool ping = c->route.endpoint == ENDPOINT_READYZ;
+    if (c->route.endpoint == ENDPOINT_HEALTHZ) {
         answer_healthz(&c->answer);
         conn_write(c);
-        break;
+    } else if (api_body_rule(c->route.endpoint) == BODY_NONE &&
+               api_no_body(c->body.data, c->body.len, &fault)) {
+        conn_fault(c, &fault);
+    } else {
+        conn_forward(c, ping && timeout_ns > PING_NS ? PING_NS : timeout_ns);
+    }
+}
+
+// The request is all there, as far as its length says.
+static void conn_handle(struct conn *c)
+{
+    c->unread = c->frame.unsure;
+    c->state = CONN_ANSWER;
+    if (api_body_rule(c->route.endpoint) != BODY_JSON) {
+        conn_without_body(c);
+    } else if (c->body.len <= PARSE_HERE_MAX) {
+        conn_body(c);
+    } else {
+        c->work.run = conn_work;
+        worker_post(c->http->options.worker, &c->work);
     }
 }
 
@@ -337,6 +356,27 @@ static void conn_write_go(struct conn *c)
     nng_http_conn_write_all(c->wire, c->aio);
 }
 
+static enum err body_check(const struct conn *c, struct fault *fault)
+{
+    enum body_rule rule = api_body_rule(c->route.endpoint);
+    if (rule == BODY_IGNORED || (rule == BODY_NONE && c->frame.length == 0)) {
+        return ERR_OK;
+    }
+    if (!c->frame.has_length) {
+        return fault_set(fault, ERR_LENGTH_REQUIRED, "The body must come with a Content-Length.");
+    }
+    enum err err = api_media_type(nng_http_req_get_header(c->req, "Content-Type"), fault);
+    if (err) {
+        return err;
+    }
+    if (rule == BODY_NONE && c->frame.length > NO_BODY_MAX) {
+        return api_no_body(NULL, c->frame.length, fault);
+    }
+    return c->route.endpoint == ENDPOINT_INGEST
+               ? api_idempotency_key(nng_http_req_get_header(c->req, "Idempotency-Key"), fault)
+               : ERR_OK;
+}
+
 // All that can be said before the body is read.
 static enum err conn_check(struct conn *c, struct fault *fault)
 {
@@ -359,14 +399,8 @@ static enum err conn_check(struct conn *c, struct fault *fault)
         (err = api_query(&c->route, &c->request, fault))) {
         return err;
     }
-    if (c->route.endpoint == ENDPOINT_INGEST) {
-        if (!c->frame.has_length) {
-            return fault_set(fault, ERR_LENGTH_REQUIRED, "The body must come with a Content-Length.");
-        }
-        if ((err = api_media_type(nng_http_req_get_header(req, "Content-Type"), fault)) ||
-            (err = api_idempotency_key(nng_http_req_get_header(req, "Idempotency-Key"), fault))) {
-            return err;
-        }
+    if ((err = body_check(c, fault))) {
+        return err;
     }
     return c->frame.length > 0 ? body_reserve(c, fault) : ERR_OK;
 }

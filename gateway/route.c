@@ -11,8 +11,19 @@ struct entry {
 };
 
 static const struct entry entries[] = {
-    {"POST", "/ingest", ENDPOINT_INGEST},  {"GET", "/status/{id}", ENDPOINT_STATUS},
-    {"GET", "/ingestions", ENDPOINT_LIST}, {"GET", "/healthz", ENDPOINT_HEALTHZ},
+    {"POST", "/ingest", ENDPOINT_INGEST},
+    {"GET", "/status/{id}", ENDPOINT_STATUS},
+    {"GET", "/ingestions", ENDPOINT_LIST},
+    {"POST", "/ingestions/{id}/cancel", ENDPOINT_CANCEL},
+    {"POST", "/ingestions/{id}/retry", ENDPOINT_RETRY},
+    {"GET", "/queues", ENDPOINT_QUEUE_LIST},
+    {"GET", "/queues/{name}", ENDPOINT_QUEUE_GET},
+    {"PUT", "/queues/{name}", ENDPOINT_QUEUE_PUT},
+    {"DELETE", "/queues/{name}", ENDPOINT_QUEUE_DELETE},
+    {"POST", "/queues/{name}/pause", ENDPOINT_QUEUE_PAUSE},
+    {"POST", "/queues/{name}/resume", ENDPOINT_QUEUE_RESUME},
+    {"POST", "/queues/{name}/retry", ENDPOINT_QUEUE_RETRY},
+    {"GET", "/healthz", ENDPOINT_HEALTHZ},
     {"GET", "/readyz", ENDPOINT_READYZ},
 };
 #define ENTRIES (sizeof(entries) / sizeof(entries[0]))
@@ -32,7 +43,7 @@ static const char *target_path(const char *target)
 
 static bool path_plain(const char *path, size_t len)
 {
-    if (len == 0 || path[0] != '/' || memchr(path, '%', len) != NULL) {
+    if (len == 0 || path[0] != '/') {
         return false;
     }
     for (size_t at = 1; at < len;) {
@@ -51,6 +62,8 @@ static bool path_plain(const char *path, size_t len)
 static bool path_matches(const char *pattern, const char *path, size_t len, struct route *route)
 {
     const char *end = path + len;
+    route->param = NULL;
+    route->param_len = 0;
     while (*pattern != '\0' && path < end) {
         if (*pattern != '{') {
             if (*pattern++ != *path++) {

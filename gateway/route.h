@@ -8,14 +8,30 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum endpoint { ENDPOINT_INGEST, ENDPOINT_STATUS, ENDPOINT_LIST, ENDPOINT_HEALTHZ, ENDPOINT_READYZ };
+enum endpoint {
+    ENDPOINT_INGEST,
+    ENDPOINT_STATUS,
+    ENDPOINT_LIST,
+    ENDPOINT_CANCEL,
+    ENDPOINT_RETRY,
+    ENDPOINT_QUEUE_LIST,
+    ENDPOINT_QUEUE_GET,
+    ENDPOINT_QUEUE_PUT,
+    ENDPOINT_QUEUE_DELETE,
+    ENDPOINT_QUEUE_PAUSE,
+    ENDPOINT_QUEUE_RESUME,
+    ENDPOINT_QUEUE_RETRY,
+    ENDPOINT_HEALTHZ,
+    ENDPOINT_READYZ,
+};
 
 #define ROUTE_ALLOW_SIZE 64
 
 struct route {
     enum endpoint endpoint;
-    const char
-        *param; // what stands in the path where the route has a {name}; borrowed from the target; may be NULL
+    // What stands in the path where the route has a {name}, as it came; borrowed from the target; may be
+    // NULL.
+    const char *param;
     size_t param_len;
     const char *query;            // behind the '?', or ""
     char allow[ROUTE_ALLOW_SIZE]; // with ERR_METHOD_NOT_ALLOWED: the methods of this path, as `Allow` wants
@@ -23,8 +39,9 @@ struct route {
 };
 
 // target is the raw request target: a path with or without a query, or the absolute form. HEAD is allowed
-// where GET is. ERR_NOT_FOUND, also for any path with an escape, an empty segment or a dot segment: none of
-// ours needs one, and two readers of such a path rarely agree. ERR_METHOD_NOT_ALLOWED.
+// where GET is. ERR_NOT_FOUND, also for any path with an empty segment or a dot segment: none of ours needs
+// one, and two readers of such a path rarely agree. Escapes are never decoded: one in a {name} makes a name
+// that nothing has. ERR_METHOD_NOT_ALLOWED.
 MUST_CHECK enum err route_find(const char *method, const char *target, struct route *route,
                                struct fault *fault);
 

@@ -50,12 +50,16 @@ Test(api, idempotency_keys)
         cr_expect_eq(api_idempotency_key(bad[i], NULL), ERR_INVALID_FIELD, "%s", bad[i]);
 }
 
-static enum err query(const char *target, struct request *request, struct fault *fault)
+static enum err query_as(const char *method, const char *target, struct request *request, struct fault *fault)
 {
     struct route route;
-    cr_assert_eq(route_find(strncmp(target, "/ingest?", 8) == 0 ? "POST" : "GET", target, &route, NULL),
-                 ERR_OK, "%s", target);
+    cr_assert_eq(route_find(method, target, &route, NULL), ERR_OK, "%s %s", method, target);
     return api_query(&route, request, fault);
+}
+
+static enum err query(const char *target, struct request *request, struct fault *fault)
+{
+    return query_as("GET", target, request, fault);
 }
 
 Test(api, status_queries)
@@ -119,7 +123,12 @@ Test(api, bad_queries_are_named)
         {"/ingestions?cursor=18446744073709551616", "cursor"},
         {"/ingestions?offset=1", "offset"},
         {"/ingestions?page=1", "page"},
-        {"/ingest?dry_run=1", "dry_run"},
+        {"/queues?limit=0", "limit"},
+        {"/queues?limit=1001", "limit"},
+        {"/queues?cursor=", "cursor"},
+        {"/queues?cursor=Mail", "cursor"},
+        {"/queues?offset=1", "offset"},
+        {"/queues/mail?limit=1", "limit"},
         {"/healthz?verbose", "verbose"},
         {"/readyz?x=%ff%0a", "x"},
     };
@@ -128,6 +137,185 @@ Test(api, bad_queries_are_named)
         struct fault fault;
         cr_expect_eq(query(cases[i].target, &request, &fault), ERR_INVALID_FIELD, "%s", cases[i].target);
         cr_expect(strstr(fault.detail, cases[i].named), "%s: %s", cases[i].target, fault.detail);
+    }
+}
+
+// Operations have no parameters: a misspelt one must not go unnoticed.
+Test(api, operations_take_no_query)
+{
+    static const char *const cases[][2] = {
+        {"POST", "/ingest?dry_run=1"},
+        {"POST", "/ingestions/" UUID "/cancel?dry_run=1"},
+        {"POST", "/ingestions/" UUID "/retry?dry_run=1"},
+        {"PUT", "/queues/mail?dry_run=1"},
+        {"DELETE", "/queues/mail?dry_run=1"},
+        {"POST", "/queues/mail/pause?dry_run=1"},
+        {"POST", "/queues/mail/resume?dry_run=1"},
+        {"POST", "/queues/mail/retry?dry_run=1"},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct request request;
+        struct fault fault;
+        cr_expect_eq(query_as(cases[i][0], cases[i][1], &request, &fault), ERR_INVALID_FIELD, "%s",
+                     cases[i][1]);
+        cr_expect(strstr(fault.detail, "dry_run"), "%s: %s", cases[i][1], fault.detail);
+    }
+}
+
+Test(api, operations_on_an_ingestion)
+{
+    struct request request;
+    struct id id;
+    cr_assert(id_parse(UUID, strlen(UUID), &id));
+    cr_assert_eq(query_as("POST", "/ingestions/" UUID "/cancel", &request, NULL), ERR_OK);
+    cr_expect_eq(request.op, OP_CANCEL);
+    cr_expect(id_equal(&request.ingestion.id, &id));
+    cr_assert_eq(query_as("POST", "/ingestions/0190163D-8694-739B-AEA5-966C26F8AD91/retry", &request, NULL),
+                 ERR_OK);
+    cr_expect_eq(request.op, OP_RETRY);
+    cr_expect(id_equal(&request.ingestion.id, &id));
+    static const char *const bad[] = {"/ingestions/1/cancel", "/ingestions/" UUID "0/retry",
+                                      "/ingestions/%30/retry"};
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        cr_expect_eq(query_as("POST", bad[i], &request, NULL), ERR_NOT_FOUND, "%s", bad[i]);
+    }
+}
+
+static const struct queue_operation {
+    const char *method, *after;
+    enum op op;
+    enum body_rule body;
+    enum err bad_name;
+} queue_operations[] = {
+    {"GET", "", OP_QUEUE_GET, BODY_IGNORED, ERR_UNKNOWN_QUEUE},
+    {"HEAD", "", OP_QUEUE_GET, BODY_IGNORED, ERR_UNKNOWN_QUEUE},
+    {"PUT", "", OP_QUEUE_PUT, BODY_JSON, ERR_INVALID_FIELD},
+    {"DELETE", "", OP_QUEUE_DELETE, BODY_NONE, ERR_UNKNOWN_QUEUE},
+    {"POST", "/pause", OP_QUEUE_PAUSE, BODY_NONE, ERR_UNKNOWN_QUEUE},
+    {"POST", "/resume", OP_QUEUE_RESUME, BODY_NONE, ERR_UNKNOWN_QUEUE},
+    {"POST", "/retry", OP_QUEUE_RETRY, BODY_NONE, ERR_UNKNOWN_QUEUE},
+};
+
+static enum err queue_query(const struct queue_operation *operation, const char *name,
+                            struct request *request, struct fault *fault)
+{
+    char target[512];
+    struct route route;
+    int len = snprintf(target, sizeof(target), "/queues/%s%s", name, operation->after);
+    cr_assert(len > 0 && (size_t)len < sizeof(target));
+    cr_assert_eq(route_find(operation->method, target, &route, NULL), ERR_OK, "%s", target);
+    cr_expect_eq(api_body_rule(route.endpoint), operation->body, "%s %s", operation->method, target);
+    return api_query(&route, request, fault);
+}
+
+Test(api, operations_on_a_queue)
+{
+    char longest[QUEUE_NAME_SIZE] = {0};
+    memset(longest, 'q', QUEUE_NAME_MAX);
+    const char *const names[] = {"default", "0", "a-b.c_d", longest};
+    for (size_t i = 0; i < COUNT(queue_operations); i++) {
+        for (size_t j = 0; j < COUNT(names); j++) {
+            struct request request;
+            cr_assert_eq(queue_query(&queue_operations[i], names[j], &request, NULL), ERR_OK);
+            cr_expect_eq(request.op, queue_operations[i].op);
+            cr_expect_str_eq(request.queue.name, names[j]);
+            cr_expect_eq(request.queue.change.given, 0);
+        }
+    }
+}
+
+Test(api, names_that_no_queue_has)
+{
+    char too_long[QUEUE_NAME_SIZE + 1] = {0};
+    char huge[300] = {0};
+    memset(too_long, 'q', QUEUE_NAME_MAX + 1);
+    memset(huge, 'q', sizeof(huge) - 1);
+    const char *const names[] = {"Mail", "-a", "_", "a%20b", "%61", "a,b", "\xc3\xa4", "...", too_long, huge};
+    for (size_t i = 0; i < COUNT(queue_operations); i++) {
+        for (size_t j = 0; j < COUNT(names); j++) {
+            struct request request;
+            struct fault fault;
+            cr_expect_eq(queue_query(&queue_operations[i], names[j], &request, &fault),
+                         queue_operations[i].bad_name, "%s %s", queue_operations[i].method, names[j]);
+            cr_expect(strstr(fault.detail, "[a-z0-9][a-z0-9._-]{0,63}"), "%s", fault.detail);
+        }
+    }
+}
+
+Test(api, queue_list_queries)
+{
+    struct request request;
+    cr_assert_eq(query("/queues", &request, NULL), ERR_OK);
+    cr_expect_eq(request.op, OP_QUEUE_LIST);
+    cr_expect_eq(request.queue_list.limit, QUEUES_DEFAULT);
+    cr_expect_str_eq(request.queue_list.cursor, "");
+    cr_assert_eq(query("/queues?cursor=a-b&limit=1", &request, NULL), ERR_OK);
+    cr_expect_eq(request.queue_list.limit, 1);
+    cr_expect_str_eq(request.queue_list.cursor, "a-b");
+}
+
+Test(api, which_bodies_are_taken)
+{
+    cr_expect_eq(api_body_rule(ENDPOINT_INGEST), BODY_JSON);
+    cr_expect_eq(api_body_rule(ENDPOINT_CANCEL), BODY_NONE);
+    cr_expect_eq(api_body_rule(ENDPOINT_RETRY), BODY_NONE);
+    cr_expect_eq(api_body_rule(ENDPOINT_STATUS), BODY_IGNORED);
+    cr_expect_eq(api_body_rule(ENDPOINT_LIST), BODY_IGNORED);
+    cr_expect_eq(api_body_rule(ENDPOINT_QUEUE_LIST), BODY_IGNORED);
+    cr_expect_eq(api_body_rule(ENDPOINT_HEALTHZ), BODY_IGNORED);
+    cr_expect_eq(api_body_rule(ENDPOINT_READYZ), BODY_IGNORED);
+}
+
+Test(api, no_body_or_an_empty_object)
+{
+    char longest[NO_BODY_MAX + 1];
+    memset(longest, ' ', sizeof(longest));
+    memcpy(longest, "{}", 2);
+    static const char *const good[] = {"", "{}", " {} ", "{\r\n}\n", "\t{ \t}"};
+    static const char *const bad[] = {" ",      "{",  "}",   "{}}",       "{}{}", "[]",  "null",
+                                      "\"{}\"", "{x", "{}x", "{\"a\":1}", "x",    "\v{}"};
+    for (size_t i = 0; i < COUNT(good); i++) {
+        cr_expect_eq(api_no_body(good[i], strlen(good[i]), NULL), ERR_OK, "%s", good[i]);
+    }
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        struct fault fault;
+        cr_expect_eq(api_no_body(bad[i], strlen(bad[i]), &fault), ERR_INVALID_FIELD, "%s", bad[i]);
+        cr_expect(strstr(fault.detail, "takes no body"), "%s", fault.detail);
+    }
+    cr_expect_eq(api_no_body(NULL, 0, NULL), ERR_OK);
+    cr_expect_eq(api_no_body("{}\0", 3, NULL), ERR_INVALID_FIELD);
+    cr_expect_eq(api_no_body(longest, NO_BODY_MAX, NULL), ERR_OK);
+    cr_expect_eq(api_no_body(longest, NO_BODY_MAX + 1, NULL), ERR_INVALID_FIELD);
+    cr_expect_eq(api_no_body(NULL, NO_BODY_MAX + 1, NULL), ERR_INVALID_FIELD); // not read
+}
+
+Test(api, put_carries_name_and_change)
+{
+    static const char body[] = "{\"rate\":\"5/1s\",\"concurrency\":7,\"target\":\"simulate:1s\"}";
+    struct request request;
+    cr_assert_eq(query_as("PUT", "/queues/mail", &request, NULL), ERR_OK);
+    cr_assert_eq(api_put(body, strlen(body), &request, NULL), ERR_OK);
+    cr_expect_eq(request.op, OP_QUEUE_PUT);
+    cr_expect_str_eq(request.queue.name, "mail");
+    cr_expect_eq(request.queue.change.given, SETTING_RATE | SETTING_CONCURRENCY | SETTING_TARGET);
+    cr_expect_eq(request.queue.change.concurrency, 7);
+    cr_expect_str_eq(request.queue.change.target, "simulate:1s");
+    request_fini(&request);
+
+    static const struct {
+        const char *body;
+        enum err err;
+    } bad[] = {
+        {"", ERR_MALFORMED_JSON},
+        {"{\"rate\":", ERR_MALFORMED_JSON},
+        {"[]", ERR_INVALID_FIELD},
+        {"{\"rates\":\"5/1s\"}", ERR_INVALID_FIELD},
+        {"{\"concurrency\":0}", ERR_INVALID_FIELD},
+    };
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        cr_assert_eq(query_as("PUT", "/queues/mail", &request, NULL), ERR_OK);
+        cr_expect_eq(api_put(bad[i].body, strlen(bad[i].body), &request, NULL), bad[i].err, "%s",
+                     bad[i].body);
     }
 }
 
@@ -149,143 +337,18 @@ Test(api, ingest_carries_key_and_id)
     cr_expect_eq(api_ingest("", 0, "key", &id, &request, NULL), ERR_MALFORMED_JSON);
 }
 
-static void answer_line(struct answer *answer, enum endpoint endpoint, const char *line)
+Test(api, ingest_passes_on_times_and_strings)
 {
-    struct reply reply;
-    cr_assert_eq(reply_parse(line, strlen(line), &reply), ERR_OK, "%s", line);
-    answer_clear(answer);
-    answer_reply(answer, endpoint, &reply);
-    cr_assert_eq(buf_err(&answer->body), ERR_OK);
-}
-
-Test(api, replies_become_bodies)
-{
-    static const struct {
-        enum endpoint endpoint;
-        const char *line, *body;
-        bool replayed;
-    } cases[] = {
-        {ENDPOINT_INGEST, "{\"ok\":true,\"ingestion_id\":\"" UUID "\",\"replayed\":false}",
-         "{\"ingestion_id\":\"" UUID "\"}", false},
-        {ENDPOINT_INGEST, "{\"ok\":true,\"ingestion_id\":\"" UUID "\",\"replayed\":true}",
-         "{\"ingestion_id\":\"" UUID "\"}", true},
-        {ENDPOINT_STATUS, "{\"ok\":true,\"a\": 9007199254740991 ,\"b\":[ ]}",
-         "{\"a\": 9007199254740991 ,\"b\":[ ]}", false},
-        {ENDPOINT_LIST, "{\"ok\":true,\"ingestions\":[],\"next_cursor\":null}",
-         "{\"ingestions\":[],\"next_cursor\":null}", false},
-        {ENDPOINT_READYZ, "{\"ok\":true,\"version\":\"1\",\"protocol\":1}", "{\"status\":\"ready\"}", false},
-    };
-    struct answer answer;
-    answer_init(&answer);
-    for (size_t i = 0; i < COUNT(cases); i++) {
-        answer_line(&answer, cases[i].endpoint, cases[i].line);
-        cr_expect_eq(answer.err, ERR_OK);
-        cr_expect_str_eq(answer.body.data, cases[i].body);
-        cr_expect_eq(answer.replayed, cases[i].replayed);
-    }
-    answer_fini(&answer);
-}
-
-Test(api, replies_that_lack_something)
-{
-    struct answer answer;
-    answer_init(&answer);
-    answer_line(&answer, ENDPOINT_INGEST, "{\"ok\":true}");
-    cr_expect_eq(answer.err, ERR_INTERNAL);
-    answer_line(&answer, ENDPOINT_STATUS, "{\"ok\":true}");
-    cr_expect_eq(answer.err, ERR_INTERNAL);
-    answer_fini(&answer);
-}
-
-Test(api, errors_become_problems)
-{
-    struct answer answer;
-    answer_init(&answer);
-    answer_line(&answer, ENDPOINT_STATUS,
-                "{\"error\":{\"code\":\"not_found\",\"message\":\"No \\\"such\\\" thing.\"}}");
-    cr_expect_eq(answer.err, ERR_NOT_FOUND);
-    cr_expect_str_eq(answer.body.data,
-                     "{\"type\":\"urn:sluice:problem:not_found\",\"title\":\"Not found\",\"status\":404,"
-                     "\"detail\":\"No \\\"such\\\" thing.\",\"code\":\"not_found\"}");
-    answer_fini(&answer);
-}
-
-Test(api, heads)
-{
-    static const struct {
-        enum err err;
-        bool replayed;
-        const char *allow;
-        enum keep keep;
-        const char *status_line, *type, *extra;
-    } cases[] = {
-        {ERR_OK, false, NULL, KEEP_OPEN, "200 OK", "application/json", ""},
-        {ERR_OK, true, NULL, KEEP_CLOSE, "200 OK", "application/json",
-         "Idempotent-Replayed: true\r\nConnection: close\r\n"},
-        {ERR_METHOD_NOT_ALLOWED, false, "GET, HEAD", KEEP_OPEN, "405 Method Not Allowed",
-         "application/problem+json", "Allow: GET, HEAD\r\n"},
-        {ERR_OVERLOADED, false, NULL, KEEP_OPEN, "429 Too Many Requests", "application/problem+json",
-         "Retry-After: 1\r\n"},
-        {ERR_STORAGE_FULL, false, NULL, KEEP_OPEN, "503 Service Unavailable", "application/problem+json",
-         "Retry-After: 1\r\n"},
-        {ERR_OUTCOME_UNKNOWN, false, NULL, KEEP_OPEN, "504 Gateway Timeout", "application/problem+json", ""},
-    };
-    for (size_t i = 0; i < COUNT(cases); i++) {
-        struct answer answer;
-        struct buf head;
-        char expected[512];
-        answer_init(&answer);
-        buf_init(&head);
-        answer.err = cases[i].err;
-        answer.replayed = cases[i].replayed;
-        answer.allow = cases[i].allow;
-        buf_str(&answer.body, "12345");
-        answer_head(&answer, cases[i].keep, (struct wall){INT64_C(1795459625123)}, &head);
-        int len = snprintf(expected, sizeof(expected),
-                           "HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: 5\r\n"
-                           "Date: Mon, 23 Nov 2026 18:47:05 GMT\r\nCache-Control: no-store\r\n"
-                           "X-Content-Type-Options: nosniff\r\n%s\r\n",
-                           cases[i].status_line, cases[i].type, cases[i].extra);
-        cr_assert(len > 0 && (size_t)len < sizeof(expected));
-        cr_expect_str_eq(head.data, expected);
-        buf_fini(&head);
-        answer_fini(&answer);
-    }
-}
-
-// Every error has a reason phrase of its own: none is sent as a plain "Error".
-Test(api, every_status_has_its_reason)
-{
-    static const enum err errors[] = {
-#define ERR_VALUE(name, code, status, title) ERR_##name,
-        ERR_LIST(ERR_VALUE)
-#undef ERR_VALUE
-    };
-    for (size_t i = 0; i < COUNT(errors); i++) {
-        struct answer answer = {.err = errors[i]};
-        struct buf head;
-        buf_init(&head);
-        answer_head(&answer, KEEP_OPEN, (struct wall){0}, &head);
-        char fallback[32];
-        int len = snprintf(fallback, sizeof(fallback), "HTTP/1.1 %d Error\r\n", err_status(errors[i]));
-        cr_assert(len > 0 && (size_t)len < sizeof(fallback));
-        cr_expect_neq(strncmp(head.data, fallback, (size_t)len), 0, "%s", head.data);
-        buf_fini(&head);
-    }
-}
-
-// The gateway sends a request again when its connection to the scheduler breaks. What then comes back as
-// known under the very ID that was minted for it is not a repeat of the client's.
-Test(api, our_own_resend_is_no_replay)
-{
-    static const char line[] = "{\"ok\":true,\"ingestion_id\":\"" UUID "\",\"replayed\":true}";
-    struct answer answer;
-    struct reply reply;
-    answer_init(&answer);
-    cr_assert(id_parse(UUID, strlen(UUID), &answer.minted));
-    cr_assert_eq(reply_parse(line, strlen(line), &reply), ERR_OK);
-    answer_reply(&answer, ENDPOINT_INGEST, &reply);
-    cr_assert_eq(answer.err, ERR_OK);
-    cr_assert_not(answer.replayed);
-    answer_fini(&answer);
+    static const char body[] = "{\"ids\":[\"a\",\"b,c\"],\"priority\":\"LOW\",\"queue\":\"mail\","
+                               "\"not_before\":\"2026-11-23T18:47:05Z\","
+                               "\"deadline\":\"2026-11-23T19:47:05.5+01:00\"}";
+    struct id id = {{1, 2, 3}};
+    struct request request;
+    cr_assert_eq(api_ingest(body, strlen(body), NULL, &id, &request, NULL), ERR_OK);
+    cr_expect_str_eq(request.ingest.queue, "mail");
+    cr_expect_eq(request.ingest.not_before.ms, INT64_C(1795459625000));
+    cr_expect_eq(request.ingest.deadline.ms, INT64_C(1795459625500));
+    cr_expect_eq(request.ingest.ids.kind, IDS_STRING);
+    cr_expect_str_eq(request.ingest.ids.text, "\"a\",\"b,c\"");
+    request_fini(&request);
 }
