@@ -56,7 +56,8 @@ void engine_pause(struct engine *engine, int64_t queue, enum pause pause);
 // How many batches workers wait for at this moment, on a queue whose target is pull.
 void engine_demand(struct engine *engine, int64_t queue, uint32_t batches);
 
-// A delivery that is still running while the engine is built anew; `cancelled`: its ingestion was.
+// A delivery that is still running while the engine is built anew; `started`: when it was dispatched,
+// `cancelled`: its ingestion was.
 MUST_CHECK enum err engine_add_flight(struct engine *engine, const struct batch_key *key, struct mono started,
                                       bool cancelled, struct flight **flight);
 
@@ -83,7 +84,7 @@ struct due {
     int64_t queue;
 };
 // A time index in which something is due, the one that waits longest first; false when there is none.
-bool engine_next_due(const struct engine *engine, struct mono now, struct wall now_wall, struct due *due);
+bool engine_next_due(struct engine *engine, struct mono now, struct wall now_wall, struct due *due);
 // Called after entries were taken out of that index (engine_returned or engine_removed for each): the earliest
 // moment left in it. When that is due as well, other queues come first.
 void engine_due_done(struct engine *engine, const struct due *due, int64_t next, struct mono now,

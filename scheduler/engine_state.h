@@ -1,32 +1,43 @@
-// engine_state.h - the engine's memory, shared by engine.c (which decides) and outlook.c (which answers
-// questions).
+// engine_state.h - the engine's memory, shared by the files that decide (engine*.c) and by outlook.c, which
+// answers questions.
 #ifndef SLUICE_SCHEDULER_ENGINE_STATE_H
 #define SLUICE_SCHEDULER_ENGINE_STATE_H
 
 #include "common/heap.h"
 #include "scheduler/engine.h"
+#include "scheduler/meter.h"
 #include "scheduler/order.h"
-#include "scheduler/schedule.h"
+#include "scheduler/rate.h"
+
+#define ACCEPTED_UNKNOWN INT64_MIN
 
 struct flight {
     struct queue *queue;
     struct flight *prev, *next; // the queue's flights by their start
     struct place place;
+    int64_t accepted_ns; // of its ingestion; ACCEPTED_UNKNOWN when it was taken over
     struct mono started;
     struct mono slot;   // bucket_take's; a start up to it moves nothing
     int64_t shifted_at; // the queue's `shifted` when the slot was taken
+    bool probe;         // dispatched while the breaker was open
+    bool cancelled;     // it is not tried again
 };
 
 struct queue {
-    struct heap_node wake; // in engine.wakes, by the moment of its next dispatch; INT64_MAX: none
+    struct heap_node wake;            // in engine.wakes, by its turn to dispatch; INT64_MAX: never
+    struct heap_node dues[DUE_KINDS]; // in engine.dues[kind], by its turn to be taken up
+    int64_t due_at[DUE_KINDS];        // the earliest moment of each time index, DUE_NEVER: empty
     int64_t id;
     char name[QUEUE_NAME_SIZE];
     struct queue_settings settings;
     struct queue_figures figures;
-    int64_t expected_ns;
+    struct target_traits traits;
     struct window windows[PRIORITIES];
     uint64_t waiting[PRIORITIES];
+    struct meter meter; // of dispatches
+    uint32_t demand;    // of a pull target
     struct mono linger_until;
+    struct mono turn; // when it dispatched last
     struct flight *flights_head, *flights_tail;
     size_t in_flight;
     int64_t shifted; // by how much late starts have moved the bucket since the engine was built
@@ -41,29 +52,67 @@ struct engine {
     struct queue **by_name; // the same, by name
     size_t count;
     struct heap wakes;
-    struct schedule schedule;
+    struct heap dues[DUE_KINDS];
+    struct wall wall_seen; // a moment before it means that the clock was set back
+    int64_t age_offset_ns;
     uint64_t max_waiting;
-    uint64_t waiting;  // over all queues
+    uint64_t waiting;  // due or not, over all queues
     uint64_t reserved; // admitted, neither accepted nor declined yet
+    uint32_t window_max;
     struct queue *changed;
     struct queue *hungry; // queues that may want look-ahead
-    struct mono *ends;    // scratch of the outlook
+    struct mono *ends;    // scratch of the outlook: room for the flights of any queue
     size_t ends_cap;
 };
+
+// ---- looking (engine.c) ----
 
 // NULL when there is none.
 struct queue *engine_queue(const struct engine *engine, int64_t id);
 struct queue *engine_queue_named(const struct engine *engine, const char *name);
+// The index in by_name of the first name that is not before this one.
+size_t engine_name_at(const struct engine *engine, const char *name);
 
+static inline uint64_t queue_waiting(const struct queue *queue)
+{
+    return queue->waiting[PRIORITY_HIGH] + queue->waiting[PRIORITY_MEDIUM] + queue->waiting[PRIORITY_LOW];
+}
+static inline uint32_t queue_burst(const struct queue *queue)
+{
+    return rate_burst(queue->settings.rate, queue->settings.burst);
+}
 // How long a delivery of the queue takes.
 static inline int64_t queue_delivery_ns(const struct queue *queue)
 {
-    return queue->figures.delivery_ns > 0 ? queue->figures.delivery_ns : queue->expected_ns;
+    return queue->figures.delivery_ns > 0 ? queue->figures.delivery_ns : queue->traits.expected_ns;
 }
-// Nothing of the queue starts before this.
+static inline bool queue_breaker_open(const struct queue *queue)
+{
+    return queue->settings.breaker > 0 && queue->figures.failures >= queue->settings.breaker;
+}
+// Nothing of the queue starts before this; a pause apart.
 static inline struct mono queue_held_until(const struct queue *queue)
 {
-    return mono_max(queue->figures.held_until, queue->linger_until);
+    struct mono until = mono_max(queue->figures.held_until, queue->linger_until);
+    return queue_breaker_open(queue) ? mono_max(until, queue->figures.probe_at) : until;
 }
+
+// ---- what changes come down to (engine.c) ----
+
+// To be called after every change to a queue: finds out anew when it can dispatch and whether it wants
+// look-ahead.
+void engine_touch(struct engine *engine, struct queue *queue);
+// engine_take_changed will have it.
+void engine_figures_changed(struct engine *engine, struct queue *queue);
+// Waiting batches come to their places; they were not counted as waiting before.
+MUST_CHECK enum err engine_insert(struct engine *engine, struct queue *queue, enum priority priority,
+                                  struct run run);
+
+// ---- time indexes (engine_due.c) ----
+
+// Something of the queue becomes due then.
+void engine_add_due(struct engine *engine, struct queue *queue, enum due_kind kind, int64_t at);
+// Something of the queue is due and has not been taken up.
+bool engine_overdue(const struct queue *queue, struct mono now, struct wall now_wall);
 
 #endif

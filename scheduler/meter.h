@@ -8,8 +8,8 @@
 
 // Counts by the second. A zeroed one is empty.
 struct meter {
-    int64_t second; // the newest that has a count
-    int64_t began;  // the first second it knows of
+    int64_t second;    // the newest that has a count
+    struct mono began; // the first count
     uint32_t counts[METER_SECONDS];
 };
 

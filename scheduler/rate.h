@@ -12,8 +12,8 @@
 
 // The interval between two dispatches, rounded up to a nanosecond; 0 without a limit.
 int64_t rate_interval(struct rate rate);
-// What holds where a queue's burst (0) or linger (-1) is not set: what the rate gives in 10 ms, at least 1; 2 %
-// of the interval, at most 100 ms, nothing without a limit.
+// What holds where a queue's burst (0) or linger (-1) is not set: what the rate gives in 10 ms, at least 1; 2
+// % of the interval, at most 100 ms, nothing without a limit.
 uint32_t rate_burst(struct rate rate, uint32_t set);
 int64_t rate_linger(struct rate rate, int64_t set_ns);
 
