@@ -9,6 +9,8 @@
 
 struct ipc;
 
+#define IPC_KEPT_MAX 1024u // messages that wait for a late answer, or whose answer is on its way
+
 // One request of a message: decoded, or the fault that decoding found.
 struct ipc_request {
     struct request request; // meaningful when fault.err is ERR_OK
@@ -20,30 +22,29 @@ struct ipc_request {
 struct ipc_message {
     struct inbox_item item;
     struct ipc_request *requests;
-    size_t count;
+    size_t count;  // a lease is alone in its message
     uint32_t pipe; // the connection it came on (NNG's number), for INBOX_GONE
     // The rest is ipc.c's.
     struct ipc_context *context;
 };
 
-// A connection ended on which a message came that was kept (ipc_keep). Posted as INBOX_GONE; the loop frees it
-// with free().
+// A connection ended on which a kept message (ipc_keep) came that is not answered yet. Posted as INBOX_GONE; the
+// loop frees it with free().
 struct ipc_gone {
     struct inbox_item item;
     uint32_t pipe;
 };
-
-// The message is answered much later (a lease that waits): its context no longer counts among those that read
-// requests, and another one takes its place. At most LEASES_WAITING_MAX (lease.h) messages are kept at a time.
-// When the connection ends, or has ended already, an ipc_gone follows. ERR_OVERLOADED, ERR_NO_MEMORY: it is not
-// kept.
-MUST_CHECK enum err ipc_keep(struct ipc_message *message);
 
 // Listens on url ("ipc://PATH"; the directory exists), socket mode 0660. A stale socket file is replaced,
 // anything else at the path is refused. Serves until ipc_close. ERR_SCHEDULER_UNAVAILABLE when the path is
 // taken or cannot be used. (The caller holds a lock file beside the socket, so that a living daemon's socket
 // is never taken for a stale one.)
 MUST_CHECK enum err ipc_open(const char *url, struct inbox *inbox, struct ipc **ipc, struct fault *fault);
+// The message is answered much later (a lease that waits): its context no longer counts among those that read
+// requests, and another one takes its place. When the connection ends before the reply, or has ended already, an
+// ipc_gone follows: one for all its kept messages, or one more for each that is kept later. The loop's thread.
+// ERR_OVERLOADED (IPC_KEPT_MAX are kept, or ipc_close was called), ERR_NO_MEMORY: it is not kept.
+MUST_CHECK enum err ipc_keep(struct ipc_message *message);
 // Sends the lines (one for each request; `lines` is copied or taken: it is empty afterwards) and frees the
 // message with its requests. If the peer is gone the reply is dropped.
 void ipc_reply(struct ipc_message *message, struct buf *lines);

@@ -12,7 +12,7 @@
 #include "scheduler/ipc.h"
 #include "scheduler/target.h"
 
-#define LEASES_WAITING_MAX 1024u
+#define LEASES_WAITING_MAX IPC_KEPT_MAX
 
 struct leases;
 
@@ -20,6 +20,7 @@ struct leases;
 struct lease_grant {
     struct ipc_message *message; // to be answered; the caller's from now on
     struct id id;
+    int64_t queue;
     struct delivery **deliveries; // the batches; empty when the wait is over
     size_t count;
     struct lease_grant *next;
@@ -30,27 +31,30 @@ void leases_free(struct leases *leases); // waiting messages were taken before; 
 
 // ---- waiting ----
 
-// Takes the message (whose only request is a lease) over. ERR_OVERLOADED when as many wait as may: then the
-// message stays the caller's.
+// Takes the message (whose only request is a lease, with its ID) over. When a lease with this ID waits on the
+// queue already, this one takes its place in the line, and the older message comes back in *older (otherwise
+// NULL), to be answered without batches. ERR_OVERLOADED when as many wait as may, ERR_NO_MEMORY: then the message
+// stays the caller's.
 MUST_CHECK enum err leases_wait(struct leases *leases, int64_t queue, struct ipc_message *message,
-                                struct mono now, struct fault *fault);
-// How many batches the waiting leases of a queue ask for together.
+                                struct mono now, struct lease_grant **older, struct fault *fault);
+// How many batches the waiting leases of a queue ask for together, those given in this turn taken off.
 uint32_t leases_demand(const struct leases *leases, int64_t queue);
 // A batch was dispatched on a queue with demand: it goes to the first lease that waits there and has room, whose
 // ID and end (now + lease_ns) the delivery gets. The grant is provisional until leases_take_grants, and is
-// given back by leases_undo.
+// given back by leases_undo; until then the lease does not count as waiting. ERR_NO_MEMORY: nothing was done.
 MUST_CHECK enum err leases_grant(struct leases *leases, struct delivery *delivery, struct mono now,
                                  int64_t lease_ns);
 // After the commit: the leases that were given batches, whose batches are out from now on. The caller answers
 // them and frees each with leases_free_grant.
 struct lease_grant *leases_take_grants(struct leases *leases);
-// The commit failed: those leases wait again, in their old order. The deliveries are the caller's to free.
+// The commit failed: those leases wait again, in their old places. The deliveries are the caller's to free.
 void leases_undo(struct leases *leases);
 // The leases whose wait is over (or all, when everything ends: MONO_NEVER), without batches.
 struct lease_grant *leases_take_idle(struct leases *leases, struct mono now);
 void leases_free_grant(struct lease_grant *grant);
 // The worker's connection is gone: its waiting leases are dropped (their messages given to ipc_reply). The
-// queues whose demand changed are told to `changed`.
+// queues whose demand changed are told to `changed`. (One that was given batches in this turn is dropped by
+// leases_undo.)
 void leases_drop_pipe(struct leases *leases, uint32_t pipe,
                       void (*changed)(void *user, int64_t queue, uint32_t demand), void *user);
 // The queue is gone or has another target: its waiting leases, without batches, to be answered.
