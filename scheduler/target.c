@@ -1,38 +1,63 @@
 #include "scheduler/target.h"
 
 #include "common/utf8.h"
+#include "scheduler/target_exec.h"
 #include "scheduler/target_http.h"
 #include "scheduler/target_simulate.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct target_kind {
-    const char *prefix;
-    enum err (*check)(const char *text, struct fault *fault);
-    enum err (*make)(const char *text, struct inbox *inbox, struct target **target, struct fault *fault);
-};
+// ---- pull: workers fetch the batches, nothing is started ----
 
-static const struct target_kind kinds[] = {
-    {"simulate:", target_simulate_check, target_simulate_new},
-    {"http://", target_http_check, target_http_new},
-    {"https://", target_http_check, target_http_new},
+static enum err pull_check(const char *text, struct fault *fault)
+{
+    if (strcmp(text, "pull:") == 0) {
+        return ERR_OK;
+    }
+    return fault_set(fault, ERR_INVALID_FIELD, "target '%.80s': nothing may follow pull:", text);
+}
+
+static enum err pull_open(struct targets *targets, const char *text, const char *headers,
+                          struct target **target, struct fault *fault)
+{
+    (void)targets, (void)text, (void)headers;
+    *target = calloc(1, sizeof(**target));
+    return *target ? ERR_OK : fault_set(fault, ERR_NO_MEMORY, "no memory for a target");
+}
+
+static void pull_close(struct target *target)
+{
+    free(target);
+}
+
+static const struct target_kind target_pull = {pull_check, pull_open, pull_close, NULL};
+
+// ---- kinds ----
+
+static const struct {
+    const char *prefix;
+    const struct target_kind *kind;
+} kinds[] = {
+    {"simulate:", &target_simulate}, {"http://", &target_http}, {"https://", &target_http},
+    {"exec:", &target_exec},         {"pull:", &target_pull},
 };
 
 static const struct target_kind *find_kind(const char *text, struct fault *fault)
 {
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         if (strncmp(text, kinds[i].prefix, strlen(kinds[i].prefix)) == 0) {
-            return &kinds[i];
+            return kinds[i].kind;
         }
     }
-    (void)fault_set(
-        fault, ERR_INVALID_FIELD,
-        "target '%.80s' is of no known kind: allowed are simulate:DURATION, http://... and https://...",
-        text);
+    (void)fault_set(fault, ERR_INVALID_FIELD,
+                    "target '%.80s' is of no known kind: allowed are simulate:DURATION, http://..., "
+                    "https://..., exec:/path and pull:",
+                    text);
     return NULL;
 }
 
@@ -43,18 +68,120 @@ enum err target_check(const char *text, struct fault *fault)
     return kind ? kind->check(text, fault) : ERR_INVALID_FIELD;
 }
 
-enum err target_new(const char *text, struct inbox *inbox, struct target **target, struct fault *fault)
-{
-    const struct target_kind *kind = find_kind(text, fault);
+// ---- the machinery ----
 
-    return kind ? kind->make(text, inbox, target, fault) : ERR_INVALID_FIELD;
+enum err targets_new(struct inbox *inbox, struct targets **targets)
+{
+    struct targets *made = calloc(1, sizeof(*made));
+
+    if (!made) {
+        return ERR_NO_MEMORY;
+    }
+    made->inbox = inbox;
+    heap_init(&made->simulate);
+    *targets = made;
+    return ERR_OK;
 }
 
-void target_free(struct target *target)
+void targets_free(struct targets *targets)
 {
-    if (target) {
-        target->ops->free(target);
+    if (!targets) {
+        return;
     }
+    http_stop(targets->http);
+    exec_stop(targets->exec);
+    simulate_stop(targets);
+    assert(targets->open == 0);
+    free(targets);
+}
+
+struct mono targets_run(struct targets *targets, struct mono now)
+{
+    return simulate_run(targets, now);
+}
+
+// ---- one target ----
+
+enum err target_open(struct targets *targets, const char *text, const char *headers, struct target **target,
+                     struct fault *fault)
+{
+    const struct target_kind *kind = find_kind(text, fault);
+    enum err err = kind ? kind->check(text, fault) : ERR_INVALID_FIELD;
+    struct target *made = NULL;
+
+    if (err == ERR_OK) {
+        err = kind->open(targets, text, headers, &made, fault);
+    }
+    if (err != ERR_OK) {
+        return err;
+    }
+    made->kind = kind;
+    made->targets = targets;
+    made->holders = 1;
+    made->text = strdup(text);
+    made->headers = strdup(headers);
+    targets->open++;
+    if (!made->text || !made->headers) {
+        target_close(made);
+        return fault_set(fault, ERR_NO_MEMORY, "no memory for a target");
+    }
+    *target = made;
+    return ERR_OK;
+}
+
+void target_close(struct target *target)
+{
+    if (!target) {
+        return;
+    }
+    assert(target->holders > 0);
+    target->holders--;
+    if (target->holders > 0) {
+        return;
+    }
+    target->targets->open--;
+    free(target->text);
+    free(target->headers);
+    target->kind->close(target);
+}
+
+const char *target_text(const struct target *target)
+{
+    return target->text;
+}
+
+const char *target_headers(const struct target *target)
+{
+    return target->headers;
+}
+
+int64_t target_expected_ns(const struct target *target)
+{
+    return target->expected_ns;
+}
+
+bool target_is_pull(const struct target *target)
+{
+    return target->kind == &target_pull;
+}
+
+void target_start(struct delivery *delivery)
+{
+    assert(!target_is_pull(delivery->target));
+    delivery->target->kind->start(delivery);
+}
+
+// ---- deliveries ----
+
+struct delivery *delivery_new(struct target *target)
+{
+    struct delivery *delivery = calloc(1, sizeof(*delivery));
+
+    if (delivery) {
+        delivery->target = target;
+        target->holders++;
+    }
+    return delivery;
 }
 
 void delivery_free(struct delivery *delivery)
@@ -62,6 +189,7 @@ void delivery_free(struct delivery *delivery)
     if (!delivery) {
         return;
     }
+    target_close(delivery->target);
     free(delivery->ids);
     free(delivery);
 }
@@ -98,6 +226,11 @@ void delivery_explain(struct delivery *delivery, const char *format, ...)
         len = utf8_cut(error, size - 1);
     }
     error[len] = '\0';
+    for (size_t i = 0; i < len; i++) {
+        if (error[i] == '\t' || error[i] == '\n' || error[i] == '\r') {
+            error[i] = ' ';
+        }
+    }
     utf8_scrub(error, len);
 }
 

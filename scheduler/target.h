@@ -1,10 +1,10 @@
 // target.h - where batches go: one delivery is one attempt at one batch.
 //
 // The loop opens a target for each queue and starts deliveries after their dispatch is on disk. Nothing here
-// blocks the caller; the end of each delivery comes back through the inbox, also for deliveries that never got
-// off the ground: exactly one INBOX_DONE for each delivery that was started. All targets of a kind share one
-// machinery (a thread, a timer heap), so that thousands of idle queues cost nothing. Thread: the loop's, for all
-// functions but those for the kinds themselves.
+// blocks the caller; the end of each delivery comes back through the inbox, also for deliveries that never
+// got off the ground: exactly one INBOX_DONE for each delivery that was started. All targets of a kind share
+// one machinery (a thread, a timer heap), so that thousands of idle queues cost nothing. Thread: the loop's,
+// for all functions but those for the kinds themselves.
 #ifndef SLUICE_SCHEDULER_TARGET_H
 #define SLUICE_SCHEDULER_TARGET_H
 
@@ -39,6 +39,7 @@ struct delivery {
     struct inbox_item late;                 // posted when it started late
     struct heap_node due;                   // for a kind with timers of its own: simulate, and leases
     struct id lease;                        // of a pull target
+    struct delivery *acked_next;            // the loop's: settled by workers in this turn
 };
 
 // A zeroed delivery that holds the target; NULL without memory.
@@ -90,7 +91,7 @@ void target_start(struct delivery *delivery);
 
 // ---- for the kinds themselves ----
 
-// Each kind's target embeds this as its first member.
+// Each kind's target embeds this as its first member (more for them: target_kind.h).
 struct target {
     const struct target_kind *kind;
     struct targets *targets;
@@ -105,8 +106,8 @@ void delivery_begin(struct delivery *delivery, struct inbox *inbox);
 // Sets the class and the time it took and posts it; the rest of `outcome` is filled in already. The inbox has
 // it afterwards. Any thread.
 void delivery_end(struct delivery *delivery, enum outcome_class class, struct inbox *inbox);
-// Writes outcome.error: printed, cut at a character when too long, control characters and bytes that are no
-// UTF-8 as '?'.
+// Writes outcome.error: printed, cut at a character when too long, on one line (tabs and line ends as
+// spaces), control characters and bytes that are no UTF-8 as '?'.
 void delivery_explain(struct delivery *delivery, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 // Appends the JSON object that a target receives, as the outside contract has it.

@@ -1,5 +1,6 @@
 #include "scheduler/target_simulate.h"
 
+#include "common/container.h"
 #include "common/units.h"
 
 #include <assert.h>
@@ -17,13 +18,10 @@ struct plan {
 
 struct simulate {
     struct target target;
-    struct inbox *inbox;
     struct plan plan;
-    // Running deliveries, linked by their items. All take equally long, so the order of their starts is that
-    // of their ends.
-    struct inbox_item *first;
-    struct inbox_item *last;
 };
+
+// ---- the text ----
 
 // "0", "1", "0.25", "1.0": from 0 to 1 with up to nine decimals.
 static bool parse_share(const char *text, uint32_t *share)
@@ -91,18 +89,6 @@ static bool parse_plan(const char *text, struct plan *plan)
     return true;
 }
 
-static enum err read_plan(const char *text, struct plan *plan, struct fault *fault)
-{
-    if (parse_plan(text, plan)) {
-        return ERR_OK;
-    }
-    return fault_set(
-        fault, ERR_INVALID_FIELD,
-        "target '%.80s' is not simulate:DURATION[,fail=SHARE][,seed=N] with a duration such as 1500ms, a "
-        "share from 0 to 1 and a whole number",
-        text);
-}
-
 // FNV-1a over what names the attempt, then a finalizer, because the low bits of FNV alone are not even
 // enough.
 static uint64_t hash_attempt(uint64_t seed, const struct id *batch, uint32_t attempt)
@@ -118,85 +104,98 @@ static uint64_t hash_attempt(uint64_t seed, const struct id *batch, uint32_t att
     return hash ^ (hash >> 33);
 }
 
-static void simulate_start(struct target *target, struct delivery *delivery)
-{
-    struct simulate *simulate = (struct simulate *)target;
+// ---- deliveries ----
 
-    delivery_begin(delivery, simulate->inbox);
-    delivery->item.next = NULL;
-    if (simulate->first) {
-        simulate->last->next = &delivery->item;
-    } else {
-        simulate->first = &delivery->item;
+static void start(struct delivery *delivery)
+{
+    struct targets *targets = delivery->target->targets;
+    int64_t duration_ns = ((const struct simulate *)delivery->target)->plan.duration_ns;
+
+    delivery_begin(delivery, targets->inbox);
+    if (heap_insert(&targets->simulate, &delivery->due, mono_add(delivery->started, duration_ns).ns)) {
+        delivery_explain(delivery, "no memory for the delivery");
+        delivery_end(delivery, OUTCOME_RETRY, targets->inbox);
     }
-    simulate->last = &delivery->item;
 }
 
-static void simulate_end(struct simulate *simulate, struct delivery *delivery)
+static void end(struct delivery *delivery)
 {
-    const struct plan *plan = &simulate->plan;
+    const struct plan *plan = &((const struct simulate *)delivery->target)->plan;
+    struct inbox *inbox = delivery->target->targets->inbox;
 
     if (hash_attempt(plan->seed, &delivery->batch, delivery->attempt) % SHARE_WHOLE < plan->fail_share) {
         delivery_explain(delivery, "simulated failure");
-        delivery_end(delivery, OUTCOME_RETRY, simulate->inbox);
+        delivery_end(delivery, OUTCOME_RETRY, inbox);
     } else {
-        delivery_end(delivery, OUTCOME_COMPLETED, simulate->inbox);
+        delivery_end(delivery, OUTCOME_COMPLETED, inbox);
     }
 }
 
-static struct mono simulate_run(struct target *target, struct mono now)
+static struct delivery *take(struct heap *heap, struct heap_node *node)
 {
-    struct simulate *simulate = (struct simulate *)target;
+    heap_remove(heap, node);
+    return container_of(node, struct delivery, due);
+}
 
-    while (simulate->first) {
-        struct delivery *delivery = delivery_of(simulate->first);
-        struct mono due = mono_add(delivery->started, simulate->plan.duration_ns);
-        if (mono_before(now, due)) {
-            return due;
+struct mono simulate_run(struct targets *targets, struct mono now)
+{
+    struct heap_node *top;
+
+    while ((top = heap_top(&targets->simulate))) {
+        if (top->key > now.ns) {
+            return (struct mono){top->key};
         }
-        simulate->first = simulate->first->next;
-        simulate_end(simulate, delivery);
+        end(take(&targets->simulate, top));
     }
     return MONO_NEVER;
 }
 
-static void simulate_free(struct target *target)
+void simulate_stop(struct targets *targets)
 {
-    struct simulate *simulate = (struct simulate *)target;
+    struct heap_node *top;
 
-    while (simulate->first) {
-        struct delivery *delivery = delivery_of(simulate->first);
-        simulate->first = simulate->first->next;
-        delivery_free(delivery);
+    while ((top = heap_top(&targets->simulate))) {
+        delivery_free(take(&targets->simulate, top));
     }
-    free(simulate);
+    heap_fini(&targets->simulate);
 }
 
-static const struct target_ops simulate_ops = {simulate_start, simulate_run, simulate_free};
+// ---- the kind ----
 
-enum err target_simulate_check(const char *text, struct fault *fault)
+static enum err check(const char *text, struct fault *fault)
 {
     struct plan plan;
 
-    return read_plan(text, &plan, fault);
+    if (parse_plan(text, &plan)) {
+        return ERR_OK;
+    }
+    return fault_set(
+        fault, ERR_INVALID_FIELD,
+        "target '%.80s' is not simulate:DURATION[,fail=SHARE][,seed=N] with a duration such as 1500ms, a "
+        "share from 0 to 1 and a whole number",
+        text);
 }
 
-enum err target_simulate_new(const char *text, struct inbox *inbox, struct target **target,
-                             struct fault *fault)
+static enum err open_target(struct targets *targets, const char *text, const char *headers,
+                            struct target **target, struct fault *fault)
 {
-    struct plan plan;
-    enum err err = read_plan(text, &plan, fault);
-
-    if (err != ERR_OK) {
-        return err;
-    }
     struct simulate *simulate = calloc(1, sizeof(*simulate));
+
+    (void)targets, (void)headers;
     if (!simulate) {
         return fault_set(fault, ERR_NO_MEMORY, "no memory for a target");
     }
-    simulate->target = (struct target){&simulate_ops, plan.duration_ns};
-    simulate->inbox = inbox;
-    simulate->plan = plan;
+    bool good = parse_plan(text, &simulate->plan);
+    assert(good);
+    (void)good;
+    simulate->target.expected_ns = simulate->plan.duration_ns;
     *target = &simulate->target;
     return ERR_OK;
 }
+
+static void close_target(struct target *target)
+{
+    free(target);
+}
+
+const struct target_kind target_simulate = {check, open_target, close_target, start};
