@@ -1,33 +1,31 @@
+// The engine's queues, and what comes in: settings, look-ahead, requests.
 #include "scheduler/engine.h"
 
-#include "common/container.h"
 #include "scheduler/engine_state.h"
-#include "scheduler/rate.h"
-#include "scheduler/retry.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SMOOTHING 8 // each measured delivery moves the smoothed time by 1/8 of the difference
-
-struct engine *engine_new(uint64_t max_waiting)
+struct engine *engine_new(uint64_t max_waiting, int64_t age_offset_ns)
 {
     struct engine *engine = calloc(1, sizeof *engine);
     if (engine == NULL) {
         return NULL;
     }
     engine->max_waiting = max_waiting;
+    engine->age_offset_ns = age_offset_ns;
+    engine->wall_seen = (struct wall){INT64_MIN};
+    engine->window_max = window_share(PRIORITIES);
     heap_init(&engine->wakes);
-    schedule_init(&engine->schedule);
+    for (int kind = 0; kind < DUE_KINDS; kind++) {
+        heap_init(&engine->dues[kind]);
+    }
     return engine;
 }
 
 static void queue_free(struct queue *queue)
 {
-    if (queue == NULL) {
-        return;
-    }
     for (struct flight *flight = queue->flights_head, *next; flight != NULL; flight = next) {
         next = flight->next;
         free(flight);
@@ -44,19 +42,26 @@ void engine_free(struct engine *engine)
         return;
     }
     heap_fini(&engine->wakes);
+    for (int kind = 0; kind < DUE_KINDS; kind++) {
+        heap_fini(&engine->dues[kind]);
+    }
     for (size_t i = 0; i < engine->count; i++) {
         queue_free(engine->queues[i]);
     }
-    schedule_fini(&engine->schedule);
     free(engine->queues);
     free(engine->by_name);
     free(engine->ends);
     free(engine);
 }
 
-// ---- queues ----
+int64_t engine_age(const struct engine *engine, struct mono now)
+{
+    return now.ns + engine->age_offset_ns;
+}
 
-struct queue *engine_queue(const struct engine *engine, int64_t id)
+// ---- looking ----
+
+static size_t id_at(const struct engine *engine, int64_t id)
 {
     size_t low = 0;
     size_t high = engine->count;
@@ -68,11 +73,16 @@ struct queue *engine_queue(const struct engine *engine, int64_t id)
             high = middle;
         }
     }
-    return low < engine->count && engine->queues[low]->id == id ? engine->queues[low] : NULL;
+    return low;
 }
 
-// The index in by_name of the first name that is not before this one.
-static size_t name_at(const struct engine *engine, const char *name)
+struct queue *engine_queue(const struct engine *engine, int64_t id)
+{
+    size_t at = id_at(engine, id);
+    return at < engine->count && engine->queues[at]->id == id ? engine->queues[at] : NULL;
+}
+
+size_t engine_name_at(const struct engine *engine, const char *name)
 {
     size_t low = 0;
     size_t high = engine->count;
@@ -89,38 +99,49 @@ static size_t name_at(const struct engine *engine, const char *name)
 
 struct queue *engine_queue_named(const struct engine *engine, const char *name)
 {
-    size_t at = name_at(engine, name);
+    size_t at = engine_name_at(engine, name);
     return at < engine->count && strcmp(engine->by_name[at]->name, name) == 0 ? engine->by_name[at] : NULL;
 }
 
+static struct queue *known_queue(const struct engine *engine, int64_t id)
+{
+    struct queue *queue = engine_queue(engine, id);
+    assert(queue != NULL);
+    return queue;
+}
+
+// ---- what changes come down to ----
+
 static struct mono opens(const struct queue *queue)
 {
-    uint64_t waiting = 0;
-    for (int p = 0; p < PRIORITIES; p++) {
-        waiting += queue->waiting[p];
-    }
-    if (waiting == 0 || queue->in_flight >= queue->settings.concurrency) {
+    size_t slots = queue_breaker_open(queue) ? 1 : queue->settings.concurrency; // probes go one by one
+    if (queue->figures.paused || queue_waiting(queue) == 0 || queue->in_flight >= slots ||
+        (queue->traits.pull && queue->demand == 0)) {
         return MONO_NEVER;
     }
-    struct mono slot = bucket_opens(&queue->figures.bucket, queue->settings.rate, queue->settings.burst);
+    struct mono slot = bucket_opens(&queue->figures.bucket, queue->settings.rate, queue_burst(queue));
     return mono_max(slot, queue_held_until(queue));
 }
 
-// To be called after every change to a queue: finds out anew when it can dispatch and whether it wants
-// look-ahead.
-static void touch(struct engine *engine, struct queue *queue)
+void engine_touch(struct engine *engine, struct queue *queue)
 {
-    heap_move(&engine->wakes, &queue->wake, opens(queue).ns);
-    for (int p = 0; p < PRIORITIES && !queue->hungry; p++) {
-        if (window_wants(&queue->windows[p])) {
-            queue->hungry = true;
-            queue->next_hungry = engine->hungry;
-            engine->hungry = queue;
+    heap_move(&engine->wakes, &queue->wake, mono_max(opens(queue), queue->turn).ns);
+    bool wants = false;
+    for (int p = 0; p < PRIORITIES; p++) {
+        struct window *window = &queue->windows[p];
+        if (!window->complete && queue->waiting[p] == 0) {
+            window_finish(window); // the store need not be asked
         }
+        wants = wants || window_wants(window, engine->window_max);
+    }
+    if (wants && !queue->hungry) {
+        queue->hungry = true;
+        queue->next_hungry = engine->hungry;
+        engine->hungry = queue;
     }
 }
 
-static void figures_changed(struct engine *engine, struct queue *queue)
+void engine_figures_changed(struct engine *engine, struct queue *queue)
 {
     if (!queue->changed) {
         queue->changed = true;
@@ -129,7 +150,25 @@ static void figures_changed(struct engine *engine, struct queue *queue)
     }
 }
 
-static enum err grow_queues(struct engine *engine)
+enum err engine_insert(struct engine *engine, struct queue *queue, enum priority priority, struct run run)
+{
+    struct window *window = &queue->windows[priority];
+    enum err err = ERR_OK;
+    queue->waiting[priority] += run.end - run.first;
+    engine->waiting += run.end - run.first;
+    if (run.accepted_ns == ACCEPTED_UNKNOWN) {
+        window_reset(window); // the store knows
+    } else {
+        err = window_insert(window, run, engine->window_max);
+    }
+    engine_touch(engine, queue);
+    return err;
+}
+
+// ---- queues ----
+
+// Room for one more queue everywhere, so that adding it cannot fail.
+static enum err reserve_queue(struct engine *engine)
 {
     size_t count = engine->count + 1;
     struct queue **queues = realloc(engine->queues, count * sizeof *queues);
@@ -142,326 +181,168 @@ static enum err grow_queues(struct engine *engine)
         return ERR_NO_MEMORY;
     }
     engine->by_name = by_name;
-    return heap_reserve(&engine->wakes, 1);
+    enum err err = heap_reserve(&engine->wakes, 1);
+    for (int kind = 0; kind < DUE_KINDS && err == ERR_OK; kind++) {
+        err = heap_reserve(&engine->dues[kind], 1);
+    }
+    return err;
 }
 
-enum err engine_add_queue(struct engine *engine, const struct queue_row *row,
-                          const uint64_t waiting[PRIORITIES], int64_t expected_ns)
+static void share_budget(struct engine *engine)
 {
-    assert(engine->count == 0 || engine->queues[engine->count - 1]->id < row->id);
+    uint32_t max = window_share(PRIORITIES * engine->count);
+    for (size_t i = 0; i < engine->count && max < engine->window_max; i++) {
+        for (int p = 0; p < PRIORITIES; p++) {
+            window_shrink(&engine->queues[i]->windows[p], max);
+        }
+    }
+    engine->window_max = max;
+}
+
+static void insert_into_heaps(struct engine *engine, struct queue *queue)
+{
+    enum err err = heap_insert(&engine->wakes, &queue->wake, INT64_MAX);
+    assert(err == ERR_OK); // room was reserved
+    for (int kind = 0; kind < DUE_KINDS; kind++) {
+        err = heap_insert(&engine->dues[kind], &queue->dues[kind], queue->due_at[kind]);
+        assert(err == ERR_OK);
+    }
+}
+
+enum err engine_add_queue(struct engine *engine, const struct queue_load *load)
+{
+    assert(engine->count == 0 || engine->queues[engine->count - 1]->id < load->id);
+    assert(strlen(load->name) < QUEUE_NAME_SIZE);
     struct queue *queue = calloc(1, sizeof *queue);
-    if (queue == NULL || grow_queues(engine) != ERR_OK) {
+    if (queue == NULL || reserve_queue(engine) != ERR_OK) {
         free(queue);
         return ERR_NO_MEMORY;
     }
-    queue->id = row->id;
-    memcpy(queue->name, row->name, sizeof queue->name);
-    queue->settings = row->settings;
-    queue->figures = row->figures;
-    queue->expected_ns = expected_ns;
+    queue->id = load->id;
+    memcpy(queue->name, load->name, strlen(load->name));
+    queue->settings = load->settings;
+    queue->figures = load->figures;
+    queue->traits = load->traits;
     queue->linger_until = (struct mono){INT64_MIN};
+    queue->turn = (struct mono){INT64_MIN};
+    memcpy(queue->due_at, load->due, sizeof queue->due_at);
+    engine->waiting += load->figures.delayed;
     for (int p = 0; p < PRIORITIES; p++) {
         window_init(&queue->windows[p]);
-        queue->waiting[p] = waiting[p];
-        engine->waiting += waiting[p];
+        queue->waiting[p] = load->waiting[p];
+        engine->waiting += load->waiting[p];
     }
-    size_t at = name_at(engine, queue->name);
+    size_t at = engine_name_at(engine, queue->name);
     memmove(engine->by_name + at + 1, engine->by_name + at, (engine->count - at) * sizeof *engine->by_name);
     engine->by_name[at] = queue;
     engine->queues[engine->count++] = queue;
-    enum err err = heap_insert(&engine->wakes, &queue->wake, INT64_MAX);
-    assert(err == ERR_OK); // room was reserved
-    touch(engine, queue);
-    return err;
-}
-
-// ---- flights ----
-
-// Adds a flight at its place by start. New ones belong at the end; only those taken over after a reload look
-// further.
-static enum err add_flight(struct engine *engine, struct queue *queue, const struct place *place,
-                           struct mono started, struct flight **added)
-{
-    if (queue->in_flight + 1 > engine->ends_cap) {
-        size_t cap = engine->ends_cap == 0 ? 16 : engine->ends_cap * 2;
-        struct mono *ends = realloc(engine->ends, cap * sizeof *ends);
-        if (ends == NULL) {
-            return ERR_NO_MEMORY;
-        }
-        engine->ends = ends;
-        engine->ends_cap = cap;
-    }
-    struct flight *flight = malloc(sizeof *flight);
-    if (flight == NULL) {
-        return ERR_NO_MEMORY;
-    }
-    *flight = (struct flight){
-        .queue = queue, .place = *place, .started = started, .slot = started, .shifted_at = queue->shifted};
-    struct flight *prev = queue->flights_tail;
-    while (prev != NULL && mono_before(started, prev->started)) {
-        prev = prev->prev;
-    }
-    struct flight *next = prev != NULL ? prev->next : queue->flights_head;
-    flight->prev = prev;
-    flight->next = next;
-    *(prev != NULL ? &prev->next : &queue->flights_head) = flight;
-    *(next != NULL ? &next->prev : &queue->flights_tail) = flight;
-    queue->in_flight++;
-    *added = flight;
+    insert_into_heaps(engine, queue);
+    share_budget(engine);
+    engine_touch(engine, queue);
     return ERR_OK;
 }
 
-static void remove_flight(struct flight *flight)
+// Nothing that is in flight counts as late for what the new bucket gives.
+static void empty_bucket(struct queue *queue, struct mono now)
 {
-    struct queue *queue = flight->queue;
-    *(flight->prev != NULL ? &flight->prev->next : &queue->flights_head) = flight->next;
-    *(flight->next != NULL ? &flight->next->prev : &queue->flights_tail) = flight->prev;
-    queue->in_flight--;
-    free(flight);
-}
-
-enum err engine_add_flight(struct engine *engine, const struct batch_key *key, struct mono started,
-                           struct flight **flight)
-{
-    struct queue *queue = engine_queue(engine, key->queue);
-    if (queue == NULL) {
-        return ERR_UNKNOWN_QUEUE;
-    }
-    enum err err = add_flight(engine, queue, &key->place, started, flight);
-    touch(engine, queue);
-    return err;
-}
-
-// ---- look-ahead ----
-
-bool engine_wants(struct engine *engine, struct want *want)
-{
-    if (schedule_wants(&engine->schedule)) {
-        const struct backoff_row *horizon = &engine->schedule.horizon;
-        *want = (struct want){.kind = WANT_BACKOFF,
-                              .after_due = horizon->due,
-                              .after_seq = horizon->key.place.seq,
-                              .after_index = horizon->key.place.index,
-                              .count = SCHEDULE_REFILL};
-        return true;
-    }
-    for (struct queue *queue; (queue = engine->hungry) != NULL;) {
-        for (int p = 0; p < PRIORITIES; p++) {
-            const struct window *window = &queue->windows[p];
-            if (window_wants(window)) {
-                *want = (struct want){.kind = WANT_RUNS,
-                                      .queue = queue->id,
-                                      .priority = (enum priority)p,
-                                      .after_seq = window->horizon_seq,
-                                      .after_index = window->horizon_index,
-                                      .count = WINDOW_REFILL};
-                return true;
-            }
-        }
-        engine->hungry = queue->next_hungry;
-        queue->hungry = false;
-    }
-    return false;
-}
-
-enum err engine_give_runs(struct engine *engine, const struct want *want, const struct run *runs,
-                          size_t count)
-{
-    struct queue *queue = engine_queue(engine, want->queue);
-    assert(queue != NULL);
-    return window_give(&queue->windows[want->priority], runs, count, want->count);
-}
-
-enum err engine_give_backoff(struct engine *engine, const struct want *want, const struct backoff_row *rows,
-                             size_t count)
-{
-    return schedule_give(&engine->schedule, rows, count, want->count);
-}
-
-// ---- accepting ----
-
-enum err engine_admit(struct engine *engine, const struct ingest_request *request,
-                      struct admission *admission, struct fault *fault)
-{
-    const struct queue *queue = engine_queue_named(engine, request->queue);
-    if (queue == NULL) {
-        return fault_set(fault, ERR_UNKNOWN_QUEUE, "there is no queue \"%s\"", request->queue);
-    }
-    if (request->ids.largest > queue->settings.max_id) {
-        return fault_set(fault, ERR_ID_OUT_OF_RANGE,
-                         "ids: %llu is over %llu, the largest ID allowed on queue \"%s\"",
-                         (unsigned long long)request->ids.largest, (unsigned long long)queue->settings.max_id,
-                         queue->name);
-    }
-    uint32_t size = queue->settings.batch_size;
-    uint32_t batches = request->ids.count / size + (request->ids.count % size != 0);
-    *admission = (struct admission){
-        .queue = queue->id,
-        .priority = request->priority,
-        .batch_size = size,
-        .batches = batches,
-        .only_replay = engine->waiting + engine->reserved + batches > engine->max_waiting,
-    };
-    if (!admission->only_replay) {
-        engine->reserved += batches;
-    }
-    return ERR_OK;
-}
-
-enum err engine_accepted(struct engine *engine, const struct admission *admission, int64_t seq,
-                         struct mono now)
-{
-    struct queue *queue = engine_queue(engine, admission->queue);
-    assert(queue != NULL);
-    engine->reserved -= admission->batches;
-    bool idle =
-        queue->waiting[PRIORITY_HIGH] + queue->waiting[PRIORITY_MEDIUM] + queue->waiting[PRIORITY_LOW] == 0;
-    if (idle) {
-        queue->linger_until = mono_add(now, queue->settings.linger_ns);
-    }
-    queue->waiting[admission->priority] += admission->batches;
-    engine->waiting += admission->batches;
-    struct run run = {.seq = seq, .first = 0, .end = admission->batches};
-    enum err err = window_append(&queue->windows[admission->priority], run);
-    touch(engine, queue);
-    return err;
-}
-
-void engine_declined(struct engine *engine, const struct admission *admission)
-{
-    if (!admission->only_replay) {
-        engine->reserved -= admission->batches;
+    queue->figures.bucket = bucket_empty(queue->settings.rate, queue_burst(queue), now);
+    for (struct flight *flight = queue->flights_head; flight != NULL; flight = flight->next) {
+        flight->slot = now;
+        flight->shifted_at = queue->shifted;
     }
 }
 
-// ---- dispatching ----
-
-static enum err wait_again(struct engine *engine, struct queue *queue, const struct place *place)
+void engine_change_queue(struct engine *engine, int64_t id, const struct queue_settings *settings,
+                         const struct target_traits *traits, struct mono now)
 {
-    queue->waiting[place->priority]++;
-    engine->waiting++;
-    enum err err = window_insert(&queue->windows[place->priority], place->seq, place->index);
-    touch(engine, queue);
-    return err;
+    struct queue *queue = known_queue(engine, id);
+    const struct rate rate = queue->settings.rate;
+    const uint32_t burst = queue_burst(queue);
+    const bool open = queue_breaker_open(queue);
+    queue->settings = *settings;
+    queue->traits = *traits;
+    if (rate.count != settings->rate.count || rate.per_ns != settings->rate.per_ns ||
+        burst != queue_burst(queue)) {
+        empty_bucket(queue, now);
+    }
+    queue->linger_until =
+        mono_min(queue->linger_until, mono_add(now, rate_linger(settings->rate, settings->linger_ns)));
+    if (settings->breaker == 0) {
+        queue->figures.failures = 0;
+    } else if (!open && queue_breaker_open(queue)) { // it was set lower than what is counted
+        queue->figures.failures = settings->breaker;
+        queue->figures.probe_at = mono_add(now, settings->min_backoff_ns);
+    }
+    if (!traits->pull) {
+        queue->demand = 0;
+    }
+    engine_figures_changed(engine, queue);
+    engine_touch(engine, queue);
 }
 
-enum err engine_next_due(struct engine *engine, struct mono now, struct batch_key *key)
+enum err engine_check_empty(const struct engine *engine, int64_t id, struct fault *fault)
 {
-    const struct backoff_row *row = schedule_first(&engine->schedule);
-    if (row == NULL || mono_before(now, row->due)) {
-        return ERR_NOT_FOUND;
+    const struct queue *queue = known_queue(engine, id);
+    uint64_t waiting = queue_waiting(queue) + queue->figures.delayed;
+    if (waiting == 0 && queue->in_flight == 0) {
+        return ERR_OK;
     }
-    *key = row->key;
-    schedule_take_first(&engine->schedule);
-    struct queue *queue = engine_queue(engine, key->queue);
-    assert(queue != NULL);
-    return wait_again(engine, queue, &key->place);
+    return fault_set(fault, ERR_QUEUE_NOT_EMPTY,
+                     "queue \"%s\" is not empty: %llu batches wait, %zu are in flight", queue->name,
+                     (unsigned long long)waiting, queue->in_flight);
 }
 
-enum err engine_next(struct engine *engine, struct mono now, struct batch_key *key, struct flight **flight)
+// Takes it out of the lists of queues that something is to be done about.
+static void unlink_queue(struct engine *engine, struct queue *queue)
 {
-    struct heap_node *top = heap_top(&engine->wakes);
-    if (top == NULL || top->key > now.ns) {
-        return ERR_NOT_FOUND;
+    struct queue **at = &engine->changed;
+    while (queue->changed && *at != queue) {
+        at = &(*at)->next_changed;
     }
-    struct queue *queue = container_of(top, struct queue, wake);
-    enum priority priority = PRIORITY_HIGH;
-    while (queue->waiting[priority] == 0) {
-        priority++; // ends at PRIORITY_LOW: the queue would not be at the top with nothing waiting
+    if (queue->changed) {
+        *at = queue->next_changed;
     }
-    struct place place = {.priority = priority};
-    if (!window_first(&queue->windows[priority], &place.seq, &place.index)) {
-        return ERR_NOT_FOUND;
+    at = &engine->hungry;
+    while (queue->hungry && *at != queue) {
+        at = &(*at)->next_hungry;
     }
-    enum err err = add_flight(engine, queue, &place, now, flight);
-    if (err != ERR_OK) {
-        return err;
-    }
-    window_take_first(&queue->windows[priority]);
-    queue->waiting[priority]--;
-    engine->waiting--;
-    (*flight)->slot = bucket_take(&queue->figures.bucket, queue->settings.rate, now);
-    queue->figures.dispatched++;
-    figures_changed(engine, queue);
-    touch(engine, queue);
-    *key = (struct batch_key){queue->id, place};
-    return ERR_OK;
-}
-
-void engine_started(struct engine *engine, struct flight *flight, struct mono started)
-{
-    struct queue *queue = flight->queue;
-    flight->started = started;
-    // Earlier late starts have moved this slot, too, since it was taken.
-    struct mono slot = mono_add(flight->slot, queue->shifted - flight->shifted_at);
-    int64_t late = mono_diff(started, slot);
-    if (late > 0 && queue->settings.rate.count > 0) {
-        bucket_shift(&queue->figures.bucket, late);
-        queue->shifted += late;
-        figures_changed(engine, queue);
-        touch(engine, queue);
+    if (queue->hungry) {
+        *at = queue->next_hungry;
     }
 }
 
-static void measure(struct queue_figures *figures, int64_t took_ns)
+void engine_remove_queue(struct engine *engine, int64_t id)
 {
-    int64_t smoothed = figures->delivery_ns;
-    smoothed = smoothed == 0 ? took_ns : smoothed + (took_ns - smoothed) / SMOOTHING;
-    figures->delivery_ns = smoothed > 0 ? smoothed : 1;
+    struct queue *queue = known_queue(engine, id);
+    assert(engine_check_empty(engine, id, NULL) == ERR_OK);
+    heap_remove(&engine->wakes, &queue->wake);
+    for (int kind = 0; kind < DUE_KINDS; kind++) {
+        heap_remove(&engine->dues[kind], &queue->dues[kind]);
+    }
+    unlink_queue(engine, queue);
+    size_t at = id_at(engine, id);
+    size_t name_at = engine_name_at(engine, queue->name);
+    engine->count--;
+    memmove(engine->queues + at, engine->queues + at + 1, (engine->count - at) * sizeof *engine->queues);
+    memmove(engine->by_name + name_at, engine->by_name + name_at + 1,
+            (engine->count - name_at) * sizeof *engine->by_name);
+    queue_free(queue);
+    share_budget(engine);
 }
 
-static void hold(struct queue *queue, int64_t hold_ns, struct mono now, struct wall now_wall)
+void engine_pause(struct engine *engine, int64_t id, enum pause pause)
 {
-    int64_t ns = hold_ns < queue->settings.max_hold_ns ? hold_ns : queue->settings.max_hold_ns;
-    struct mono until = mono_add(now, ns);
-    if (mono_before(queue->figures.held_until, until)) {
-        queue->figures.held_until = until;
-        queue->figures.held_until_wall = (struct wall){now_wall.ms + ns / NS_PER_MS + 1};
-    }
+    struct queue *queue = known_queue(engine, id);
+    queue->figures.paused = pause == PAUSE_ON;
+    engine_figures_changed(engine, queue);
+    engine_touch(engine, queue);
 }
 
-enum err engine_outcome(struct engine *engine, struct flight *flight, const struct outcome *outcome,
-                        uint32_t attempt, uint32_t excused, struct mono now, struct wall now_wall,
-                        uint64_t random, struct finish_row *row)
+void engine_demand(struct engine *engine, int64_t id, uint32_t batches)
 {
-    struct queue *queue = flight->queue;
-    const struct queue_settings *settings = &queue->settings;
-    *row = (struct finish_row){.key = {queue->id, flight->place}, .now = now_wall, .error = outcome->error};
-    enum err err = ERR_OK;
-    switch (outcome->class) {
-    case OUTCOME_COMPLETED:
-        row->state = BATCH_COMPLETED;
-        queue->figures.completed++;
-        measure(&queue->figures, outcome->took_ns);
-        break;
-    case OUTCOME_RETRY: {
-        uint32_t used = attempt - excused;
-        if (used >= settings->max_attempts) {
-            row->state = BATCH_FAILED;
-            queue->figures.failed++;
-            break;
-        }
-        row->state = BATCH_BACKOFF;
-        row->due =
-            mono_add(now, retry_delay(settings->min_backoff_ns, settings->max_backoff_ns, used, random));
-        err = schedule_add(&engine->schedule, &(struct backoff_row){row->key, row->due});
-        break;
-    }
-    case OUTCOME_FAILED:
-        row->state = BATCH_FAILED;
-        queue->figures.failed++;
-        break;
-    case OUTCOME_HOLD:
-        row->state = BATCH_WAITING;
-        row->excused = true;
-        hold(queue, outcome->hold_ns, now, now_wall);
-        err = wait_again(engine, queue, &flight->place);
-        break;
-    }
-    remove_flight(flight);
-    figures_changed(engine, queue);
-    touch(engine, queue);
-    return err;
+    struct queue *queue = known_queue(engine, id);
+    queue->demand = queue->traits.pull ? batches : 0;
+    engine_touch(engine, queue);
 }
 
 bool engine_take_changed(struct engine *engine, int64_t *id, struct queue_figures *figures)
@@ -477,13 +358,111 @@ bool engine_take_changed(struct engine *engine, int64_t *id, struct queue_figure
     return true;
 }
 
-struct mono engine_wake(const struct engine *engine)
+// ---- look-ahead ----
+
+bool engine_wants(struct engine *engine, struct want *want)
 {
-    if (schedule_wants(&engine->schedule)) {
-        return (struct mono){INT64_MIN}; // it cannot know when the next retry is due
+    for (struct queue *queue; (queue = engine->hungry) != NULL;) {
+        for (int p = 0; p < PRIORITIES; p++) {
+            const struct window *window = &queue->windows[p];
+            if (window_wants(window, engine->window_max)) {
+                *want = (struct want){.queue = queue->id,
+                                      .priority = (enum priority)p,
+                                      .after_seq = window->horizon_seq,
+                                      .after_index = window->horizon_index,
+                                      .count = engine->window_max / 2};
+                return true;
+            }
+        }
+        engine->hungry = queue->next_hungry;
+        queue->hungry = false;
     }
-    const struct heap_node *top = heap_top(&engine->wakes);
-    struct mono wake = {top != NULL ? top->key : INT64_MAX};
-    const struct backoff_row *due = schedule_first(&engine->schedule);
-    return due != NULL ? mono_min(wake, due->due) : wake;
+    return false;
+}
+
+enum err engine_give_runs(struct engine *engine, const struct want *want, const struct run *runs,
+                          size_t count)
+{
+    struct queue *queue = known_queue(engine, want->queue);
+    return window_give(&queue->windows[want->priority], runs, count, want->count);
+}
+
+// ---- accepting ----
+
+static enum err check_ids(const struct queue *queue, const struct ids *ids, struct fault *fault)
+{
+    if (ids->kind != queue->settings.ids) {
+        return fault_set(fault, ERR_INVALID_FIELD, "ids: queue \"%s\" takes %s", queue->name,
+                         queue->settings.ids == IDS_STRING ? "strings" : "integers");
+    }
+    if (ids->kind == IDS_INTEGER && ids->largest > queue->settings.max_id) {
+        return fault_set(
+            fault, ERR_ID_OUT_OF_RANGE, "ids: %llu is over %llu, the largest ID allowed on queue \"%s\"",
+            (unsigned long long)ids->largest, (unsigned long long)queue->settings.max_id, queue->name);
+    }
+    return ERR_OK;
+}
+
+enum err engine_admit(struct engine *engine, const struct ingest_request *request, struct mono now,
+                      struct wall now_wall, struct admission *admission, struct fault *fault)
+{
+    const struct queue *queue = engine_queue_named(engine, request->queue);
+    if (queue == NULL) {
+        return fault_set(fault, ERR_UNKNOWN_QUEUE, "there is no queue \"%s\"", request->queue);
+    }
+    enum err err = check_ids(queue, &request->ids, fault);
+    if (err != ERR_OK) {
+        return err;
+    }
+    uint32_t size = queue->settings.batch_size;
+    uint32_t batches = request->ids.count / size + (request->ids.count % size != 0);
+    bool later = request->not_before.ms > now_wall.ms;
+    *admission = (struct admission){
+        .queue = queue->id,
+        .priority = request->priority,
+        .batch_size = size,
+        .batches = batches,
+        .accepted_ns = engine_age(engine, now),
+        .not_before = {later ? request->not_before.ms : 0},
+        .deadline = request->deadline,
+        .only_replay = engine->waiting + engine->reserved + batches > engine->max_waiting,
+    };
+    if (!admission->only_replay) {
+        engine->reserved += batches;
+    }
+    return ERR_OK;
+}
+
+enum err engine_accepted(struct engine *engine, const struct admission *admission, int64_t seq,
+                         struct mono now)
+{
+    struct queue *queue = known_queue(engine, admission->queue);
+    enum err err = ERR_OK;
+    engine->reserved -= admission->batches;
+    engine->waiting += admission->batches;
+    if (admission->deadline.ms != 0) {
+        engine_add_due(engine, queue, DUE_DEADLINE, admission->deadline.ms);
+    }
+    if (admission->not_before.ms != 0) {
+        queue->figures.delayed += admission->batches;
+        engine_add_due(engine, queue, DUE_START, admission->not_before.ms);
+        engine_figures_changed(engine, queue);
+    } else {
+        if (queue_waiting(queue) == 0) {
+            queue->linger_until = mono_add(now, rate_linger(queue->settings.rate, queue->settings.linger_ns));
+        }
+        queue->waiting[admission->priority] += admission->batches;
+        struct run run = {
+            .seq = seq, .first = 0, .end = admission->batches, .accepted_ns = admission->accepted_ns};
+        err = window_append(&queue->windows[admission->priority], run, engine->window_max);
+    }
+    engine_touch(engine, queue);
+    return err;
+}
+
+void engine_declined(struct engine *engine, const struct admission *admission)
+{
+    if (!admission->only_replay) {
+        engine->reserved -= admission->batches;
+    }
 }

@@ -85,8 +85,8 @@ struct due {
 };
 // A time index in which something is due, the one that waits longest first; false when there is none.
 bool engine_next_due(struct engine *engine, struct mono now, struct wall now_wall, struct due *due);
-// Called after entries were taken out of that index (engine_returned or engine_removed for each): the earliest
-// moment left in it. When that is due as well, other queues come first.
+// Called after entries were taken out of that index (engine_returned or engine_removed for each): the
+// earliest moment left in it. When that is due as well, other queues come first.
 void engine_due_done(struct engine *engine, const struct due *due, int64_t next, struct mono now,
                      struct wall now_wall);
 // Batches have come (back) to their places among the waiting. `from_delayed`: how many of them were not due
@@ -110,9 +110,8 @@ struct admission {
 };
 // Checks a request against its queue's settings and keeps room for it. ERR_UNKNOWN_QUEUE,
 // ERR_ID_OUT_OF_RANGE, ERR_INVALID_FIELD (the kind of ids).
-MUST_CHECK enum err engine_admit(struct engine *engine, const struct ingest_request *request,
-                                 struct mono now, struct wall now_wall, struct admission *admission,
-                                 struct fault *fault);
+MUST_CHECK enum err engine_admit(struct engine *engine, const struct ingest_request *request, struct mono now,
+                                 struct wall now_wall, struct admission *admission, struct fault *fault);
 // For each admission one of the two: the store took it as new, or there was nothing to add.
 MUST_CHECK enum err engine_accepted(struct engine *engine, const struct admission *admission, int64_t seq,
                                     struct mono now);
@@ -147,22 +146,18 @@ int64_t engine_wake_wall_ms(const struct engine *engine);
 
 // ---- what can be asked ----
 
-// Where an ingestion stands, as the store counts it (standing.h). `before`: all waiting batches of its queue
-// that go before by the order as it stands.
+// Where an ingestion stands, as the store counts it (standing.h), by the order as it stands at this moment.
 #define STANDING_DELAYED_MAX 512u // of each kind
 struct standing {
     int64_t queue;
     int64_t seq;
-    int64_t accepted_ns;
-    bool waiting; // some batch of it is; first and last are meaningful
-    struct place first;
-    uint64_t before_first; // before its first waiting one, or before where its first batch would stand if none is
-    struct place last;
-    uint64_t before_last;
-    bool scheduled;         // all its batches wait for `not_before`
-    struct wall not_before; // scheduled
-    uint32_t batches;       // scheduled: how many
-    bool underway;          // some batch is in flight or in backoff
+    int64_t bounds[PRIORITIES]; // of each priority, what has a lower seq goes before it
+    uint64_t ahead;             // waiting batches of others that go before it
+    uint64_t waiting;           // its own
+    bool scheduled;             // all its batches wait for `not_before`
+    struct wall not_before;     // scheduled
+    uint32_t batches;           // scheduled: how many
+    bool underway;              // some batch is in flight or in backoff
     const struct delayed_row *delayed; // the queue's that are due next, DUE_RETRY and then DUE_START, each by due
     size_t delayed_count;
 };
@@ -172,8 +167,8 @@ struct outlook {
     bool has_eta;
     struct mono eta;
 };
-// `position` is exact as long as no more than STANDING_DELAYED_MAX batches of a kind become due before. Paused:
-// no eta.
+// `position` is exact as long as no more than STANDING_DELAYED_MAX batches of a kind become due before.
+// Paused: no eta.
 struct outlook engine_outlook(struct engine *engine, const struct standing *standing, struct mono now,
                               struct wall now_wall);
 
@@ -183,8 +178,8 @@ struct queue_view {
     const struct queue_figures *figures;
     uint64_t waiting[PRIORITIES];
     size_t in_flight;
-    double rate; // effective, over the last minute
-    struct mono paused_until; // MONO_NEVER: by an operator; in the past or 0: not
+    double rate;               // effective, over the last minute
+    struct mono paused_until;  // MONO_NEVER: by an operator; in the past or 0: not
     const char *paused_reason; // "paused", "retry_after", "rate_limit", "breaker", or NULL: not paused
 };
 size_t engine_queues(const struct engine *engine);

@@ -17,8 +17,11 @@
 // It asks for half as many at a time, and for more when it is a quarter full.
 uint32_t window_share(size_t windows);
 
-// What goes before a batch of priority `own`, by the order as it stands at one moment, where a batch that
-// waited for `aging_ns` counts one priority higher, and twice that two (0: no aging). For each priority: all
+// What a batch of priority `own` counts as by now: a batch that waited for `aging_ns` counts one priority
+// higher, and twice that two (0: no aging). Moments of the age clock.
+enum priority order_priority(enum priority own, int64_t accepted_ns, int64_t age_now_ns, int64_t aging_ns);
+
+// What goes before a batch of priority `own`, by the order as it stands at one moment. For each priority: all
 // batches accepted up to `before_ns`, and those up to `tied_ns` with a lower (seq, index). Moments of the age
 // clock; INT64_MIN: none, INT64_MAX: all.
 struct order_bound {
@@ -59,6 +62,10 @@ MUST_CHECK enum err window_insert(struct window *window, struct run run, uint32_
 void window_remove(struct window *window, int64_t seq);
 // Forgets everything, so that it wants it anew.
 void window_reset(struct window *window);
+// Nothing waits any more: the empty window is all there is.
+void window_finish(struct window *window);
+// Lets go of what is more than its share has become.
+void window_shrink(struct window *window, uint32_t max);
 
 // True when it should be given more: the next runs strictly after its horizon.
 bool window_wants(const struct window *window, uint32_t max);

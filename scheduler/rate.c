@@ -40,8 +40,19 @@ static struct bucket at_least(struct bucket t, struct mono now)
     return mono_before(round_up(t), now) ? (struct bucket){now, 0} : t;
 }
 
-uint32_t rate_default_burst(struct rate rate)
+int64_t rate_interval(struct rate rate)
 {
+    if (rate.count == 0) {
+        return 0;
+    }
+    return round_up(advance((struct bucket){{0}, 0}, rate, 1)).ns;
+}
+
+uint32_t rate_burst(struct rate rate, uint32_t set)
+{
+    if (set > 0) {
+        return set;
+    }
     if (rate.count == 0) {
         return 1;
     }
@@ -52,16 +63,11 @@ uint32_t rate_default_burst(struct rate rate)
     return burst > UINT32_MAX ? UINT32_MAX : (uint32_t)burst;
 }
 
-int64_t rate_interval(struct rate rate)
+int64_t rate_linger(struct rate rate, int64_t set_ns)
 {
-    if (rate.count == 0) {
-        return 0;
+    if (set_ns >= 0) {
+        return set_ns;
     }
-    return round_up(advance((struct bucket){{0}, 0}, rate, 1)).ns;
-}
-
-int64_t rate_default_linger(struct rate rate)
-{
     int64_t linger = rate_interval(rate) / LINGER_SHARE;
     return linger < LINGER_MAX_NS ? linger : LINGER_MAX_NS;
 }
