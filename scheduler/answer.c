@@ -1,22 +1,23 @@
-// The replies to requests that only ask: ping, status, list, stats.
-#include "scheduler/loop.h"
-
+// Replies about ingestions, ping and stats; see answer_queue.c for queues.
 #include "proto/reply.h"
+#include "scheduler/standing.h"
+#include "scheduler/turn.h"
 
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define LINE_RESERVE 1024u // room for what follows the batches of a page
+#define LINE_RESERVE 1024u   // room for what follows the batches of a page
+#define STATS_RESERVE 16384u // room for one more queue and what follows
 
-static void put_text(struct buf *out, const char *name, const char *value)
+void put_text(struct buf *out, const char *name, const char *value)
 {
     buf_printf(out, ",\"%s\":", name);
     buf_json(out, value, strlen(value));
 }
 
-static void put_time(struct buf *out, const char *name, struct wall t)
+void put_time(struct buf *out, const char *name, struct wall t)
 {
     char text[WALL_TEXT_SIZE];
     wall_format(t, text);
@@ -32,10 +33,19 @@ static void put_progress(struct buf *out, const struct ingestion_row *row)
     buf_char(out, '}');
 }
 
-static const char *queue_name(const struct loop *loop, int64_t id)
+// The name of an ingestion's queue, which may have been deleted since.
+static void put_queue_name(const struct loop *loop, int64_t id, struct buf *out)
 {
+    char name[QUEUE_NAME_SIZE] = "";
     struct queue_view view;
-    return engine_view_by_id(loop->engine, id, &view) == ERR_OK ? view.name : "";
+    if (engine_view_by_id(loop->engine, id, mono_now(), &view) == ERR_OK) {
+        put_text(out, "queue", view.name);
+        return;
+    }
+    if (store_queue_name(loop->store, id, name) != ERR_OK) {
+        name[0] = '\0';
+    }
+    put_text(out, "queue", name);
 }
 
 // What an ingestion's status and its row in a list have in common. Starts without a comma.
@@ -45,41 +55,25 @@ static void put_ingestion(const struct loop *loop, const struct ingestion_row *r
     id_format(&row->id, id);
     buf_printf(out, "\"ingestion_id\":\"%s\"", id);
     put_text(out, "status", status_name(ingestion_status(row)));
-    put_text(out, "queue", queue_name(loop, row->queue));
+    put_queue_name(loop, row->queue, out);
     put_text(out, "priority", priority_name(row->priority));
     put_time(out, "created_at", row->created);
+    if (row->not_before.ms != 0) {
+        put_time(out, "not_before", row->not_before);
+    }
+    if (row->deadline.ms != 0) {
+        put_time(out, "deadline", row->deadline);
+    }
     put_progress(out, row);
 }
 
-static void reply_failed(struct buf *out, size_t start, enum err err, const char *message)
+void reply_failed(struct buf *out, size_t start, enum err err, const char *message)
 {
     buf_cut(out, start);
     reply_error(out, err, message);
 }
 
 // ---- status ----
-
-static enum err outlook_of(struct loop *loop, const struct ingestion_row *row, struct mono now,
-                           struct outlook *outlook)
-{
-    struct standing standing = {.queue = row->queue,
-                                .seq = row->seq,
-                                .first = {.priority = row->priority, .seq = row->seq},
-                                .last = {.priority = row->priority, .seq = row->seq},
-                                .underway = row->progress[STATUS_TRIGGERED] > 0};
-    enum err err =
-        store_read_span(loop->store, row, &standing.waiting, &standing.first.index, &standing.last.index);
-    if (err == ERR_OK && (standing.waiting || standing.underway)) {
-        err = store_count_before(loop->store, row->queue, &standing.first, &standing.before_first);
-    }
-    if (err == ERR_OK && standing.waiting) {
-        err = store_count_before(loop->store, row->queue, &standing.last, &standing.before_last);
-    }
-    if (err == ERR_OK) {
-        *outlook = engine_outlook(loop->engine, &standing, now);
-    }
-    return err;
-}
 
 static void put_outlook(struct buf *out, const struct outlook *outlook, struct mono now)
 {
@@ -104,8 +98,9 @@ static enum status outside_status(const struct ingestion_row *row, const struct 
         return row->progress[STATUS_CANCELLED] > 0 ? STATUS_CANCELLED : STATUS_YET_TO_START;
     }
     switch (batch->state) {
-    case BATCH_IN_FLIGHT:
     case BATCH_WAITING:
+        return batch->attempts == 0 ? STATUS_YET_TO_START : STATUS_TRIGGERED; // 0: a retry by hand
+    case BATCH_IN_FLIGHT:
     case BATCH_BACKOFF:
         return STATUS_TRIGGERED;
     case BATCH_COMPLETED:
@@ -122,42 +117,30 @@ static enum status outside_status(const struct ingestion_row *row, const struct 
 static void put_batch(struct buf *out, const struct ingestion_row *row, uint32_t index,
                       const struct batch_row *batch, const char *ids, size_t ids_len)
 {
-    char name[16];
-    int len = snprintf(name, sizeof name, "%u", index);
-    struct id id = id_v5(&row->id, name, (size_t)len);
+    struct id id = batch_id(&row->id, index);
     char text[ID_TEXT_SIZE];
     id_format(&id, text);
     buf_printf(out, "{\"batch_id\":\"%s\",\"ids\":[", text);
     buf_put(out, ids, ids_len);
     buf_char(out, ']');
-    put_text(out, "status", status_name(outside_status(row, batch)));
-    if (batch != NULL) {
+    enum status status = outside_status(row, batch);
+    put_text(out, "status", status_name(status));
+    if (batch != NULL && batch->attempts > 0) {
         buf_printf(out, ",\"attempts\":%u", batch->attempts);
         put_time(out, "triggered_at", batch->triggered);
-        if (batch->completed.ms != 0) {
-            put_time(out, "completed_at", batch->completed);
-        }
-        if (batch->error != NULL) {
-            put_text(out, "error", batch->error);
-        }
+    }
+    if (batch != NULL && batch->completed.ms != 0) {
+        put_time(out, "completed_at", batch->completed);
+    }
+    if (batch != NULL && batch->interrupted) {
+        buf_str(out, ",\"interrupted\":true");
+    }
+    if (batch != NULL && batch->error != NULL) {
+        put_text(out, "error", batch->error);
+    } else if (batch == NULL && status == STATUS_CANCELLED && row->expired) {
+        put_text(out, "error", "deadline");
     }
     buf_char(out, '}');
-}
-
-// The length of the first n items of a list of IDs, without a comma at its end.
-static size_t ids_prefix(const char *text, size_t len, uint32_t n)
-{
-    const char *end = text + len;
-    for (const char *at = text; at < end; at++) {
-        at = memchr(at, ',', (size_t)(end - at));
-        if (at == NULL) {
-            return len;
-        }
-        if (--n == 0) {
-            return (size_t)(at - text);
-        }
-    }
-    return len;
 }
 
 struct page {
@@ -200,7 +183,8 @@ static void put_page(struct buf *out, size_t start, const struct ingestion_row *
         if (next_row < page->row_count && page->rows[next_row].index == index) {
             batch = &page->rows[next_row++];
         }
-        size_t len = ids_prefix(ids, left, row->batch_size);
+        const char *stop = ids_after(ids, ids + left, row->batch_size);
+        size_t len = stop != NULL ? (size_t)(stop - ids) : left;
         put_batch(out, row, index, batch, ids, len);
         if (index > page->first && out->len - start > REPLY_LINE_MAX - LINE_RESERVE) {
             buf_cut(out, before);
@@ -223,7 +207,7 @@ static enum err put_status(struct loop *loop, const struct status_request *reque
     }
     struct outlook outlook;
     struct mono now = mono_now();
-    err = outlook_of(loop, &row, now, &outlook);
+    err = standing_outlook(loop->store, loop->engine, &row, now, wall_now(), &outlook);
     if (err != ERR_OK) {
         return err;
     }
@@ -284,46 +268,38 @@ static enum err put_list(struct loop *loop, const struct list_request *request, 
 
 // ---- stats ----
 
-static void put_queue(struct buf *out, const struct queue_view *queue, struct mono now)
-{
-    char rate[RATE_TEXT_SIZE];
-    rate_format(queue->settings->rate, rate);
-    buf_str(out, "{\"name\":");
-    buf_json(out, queue->name, strlen(queue->name));
-    put_text(out, "rate", rate);
-    buf_str(out, ",\"waiting\":{");
-    for (int p = 0; p < PRIORITIES; p++) {
-        buf_printf(out, "%s\"%s\":%llu", p > 0 ? "," : "", priority_name((enum priority)p),
-                   (unsigned long long)queue->waiting[p]);
-    }
-    const struct queue_figures *figures = queue->figures;
-    buf_printf(out, "},\"in_flight\":%zu,\"dispatched\":%llu,\"completed\":%llu,\"failed\":%llu",
-               queue->in_flight, (unsigned long long)figures->dispatched,
-               (unsigned long long)figures->completed, (unsigned long long)figures->failed);
-    if (mono_before(now, figures->held_until)) {
-        put_time(out, "held_until", figures->held_until_wall);
-    } else {
-        buf_str(out, ",\"held_until\":null");
-    }
-    buf_char(out, '}');
-}
-
-static void put_stats(const struct loop *loop, struct buf *out)
+static void put_stats(const struct loop *loop, struct buf *out, size_t start)
 {
     struct mono now = mono_now();
     reply_open(out);
     put_text(out, "version", SLUICE_VERSION);
     buf_printf(out, ",\"uptime_ms\":%lld,\"queues\":[",
                (long long)(mono_diff(now, loop->started) / NS_PER_MS));
-    for (size_t i = 0; i < engine_queues(loop->engine); i++) {
-        struct queue_view view = engine_view(loop->engine, i);
-        if (i > 0) {
+    size_t count = engine_queues(loop->engine);
+    size_t shown = 0;
+    for (; shown < count && out->len - start < REPLY_LINE_MAX - STATS_RESERVE; shown++) {
+        struct queue_view view = engine_view(loop->engine, shown, now);
+        if (shown > 0) {
             buf_char(out, ',');
         }
-        put_queue(out, &view, now);
+        put_queue(loop, &view, out);
     }
-    buf_printf(out, "],\"commits\":%llu,\"requests\":%llu", (unsigned long long)loop->commits,
-               (unsigned long long)loop->requests);
+    buf_printf(out, "],\"queues_total\":%zu,\"commits\":%llu,\"requests\":%llu", count,
+               (unsigned long long)loop->commits, (unsigned long long)loop->requests);
+    reply_close(out);
+}
+
+void answer_ingestion(struct loop *loop, const struct id *id, struct buf *out)
+{
+    struct ingestion_row row;
+    enum err err = store_find(loop->store, id, &row);
+    if (err != ERR_OK) {
+        reply_error(out, ERR_STORAGE_UNAVAILABLE, "it is done, but the store cannot be read");
+        return;
+    }
+    reply_open(out);
+    buf_char(out, ',');
+    put_ingestion(loop, &row, out);
     reply_close(out);
 }
 
@@ -355,10 +331,25 @@ void answer(struct loop *loop, const struct request *request, struct buf *out)
         break;
     }
     case OP_STATS:
-        put_stats(loop, out);
+        put_stats(loop, out, start);
+        break;
+    case OP_QUEUE_LIST:
+        answer_queues(loop, &request->queue_list, out);
         break;
     case OP_INGEST:
-        assert(request->op != OP_INGEST); // no question
+    case OP_CANCEL:
+    case OP_RETRY:
+    case OP_QUEUE_GET:
+    case OP_QUEUE_PUT:
+    case OP_QUEUE_DELETE:
+    case OP_QUEUE_PAUSE:
+    case OP_QUEUE_RESUME:
+    case OP_QUEUE_RETRY:
+    case OP_LEASE:
+    case OP_ACK:
+    case OP_NACK:
+    case OP_EXTEND:
+        assert(!"no question");
         break;
     }
 }

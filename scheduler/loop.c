@@ -1,9 +1,9 @@
 #include "scheduler/loop.h"
 
 #include "common/conf.h"
-#include "common/container.h"
 #include "common/log.h"
 #include "common/proc.h"
+#include "scheduler/turn.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -14,13 +14,26 @@
 #include <unistd.h>
 
 #define LAST_REPLIES_NS (1 * NS_PER_S) // what was received before the end gets this long to be answered
-#define DRAIN_NS (10 * NS_PER_S)       // deliveries in flight get this long at the end
+#define MS_PER_S 1000
+#define DRAIN_NS (10 * NS_PER_S) // deliveries in flight get this long at the end
 
 static void append(struct inbox_item ***end, struct inbox_item *item)
 {
     item->next = NULL;
     **end = item;
     *end = &item->next;
+}
+
+static void demand_changed(void *user, int64_t queue, uint32_t demand)
+{
+    const struct loop *loop = user;
+    engine_demand(loop->engine, queue, demand);
+}
+
+static void connection_gone(struct loop *loop, struct ipc_gone *gone)
+{
+    leases_drop_pipe(loop->leases, gone->pipe, demand_changed, loop);
+    free(gone);
 }
 
 void loop_take(struct loop *loop)
@@ -37,62 +50,20 @@ void loop_take(struct loop *loop)
         case INBOX_LATE:
             append(&loop->late_end, item);
             break;
+        case INBOX_GONE:
+            connection_gone(loop, container_of(item, struct ipc_gone, item));
+            break;
         }
     }
-}
-
-struct target *loop_target(const struct loop *loop, int64_t queue)
-{
-    for (size_t i = 0; i < loop->route_count; i++) {
-        if (loop->routes[i].queue == queue) {
-            return loop->routes[i].target;
-        }
-    }
-    return NULL;
-}
-
-static enum err open_routes(struct loop *loop)
-{
-    struct queue_row *rows = NULL;
-    size_t count = 0;
-    enum err err = store_load_queues(loop->store, &rows, &count);
-    if (err == ERR_OK) {
-        loop->routes = calloc(count + 1, sizeof *loop->routes);
-        err = loop->routes != NULL ? ERR_OK : ERR_NO_MEMORY;
-    }
-    for (size_t i = 0; err == ERR_OK && i < count; i++) {
-        struct fault fault;
-        struct route *route = &loop->routes[loop->route_count];
-        route->queue = rows[i].id;
-        err = target_new(rows[i].settings.target, loop->inbox, &route->target, &fault);
-        if (err == ERR_OK) {
-            loop->route_count++;
-        } else {
-            log_line(LOG_LEVEL_ERROR, "loop", "bad_target", "queue=%s detail=%s", rows[i].name,
-                     log_quote(fault.detail, &(struct log_text){0}));
-        }
-    }
-    free(rows);
-    return err;
-}
-
-static struct mono run_targets(struct loop *loop, struct mono now)
-{
-    struct mono wake = MONO_NEVER;
-    for (size_t i = 0; i < loop->route_count; i++) {
-        struct target *target = loop->routes[i].target;
-        if (target->ops->run != NULL) {
-            wake = mono_min(wake, target->ops->run(target, now));
-        }
-    }
-    return wake;
 }
 
 // ---- waiting ----
 
 struct wait {
     int epoll;
-    int timer;
+    int timer;      // on the monotonic clock
+    int wall_timer; // on the wall clock; a step of it wakes, too
+    bool wall_armed;
 };
 
 static bool wait_add(const struct wait *wait, int fd)
@@ -105,8 +76,10 @@ static enum err wait_open(struct wait *wait, const struct loop *loop)
 {
     wait->epoll = epoll_create1(EPOLL_CLOEXEC);
     wait->timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (wait->epoll < 0 || wait->timer < 0 || !wait_add(wait, wait->timer) ||
-        !wait_add(wait, inbox_fd(loop->inbox)) || !wait_add(wait, loop->signals)) {
+    wait->wall_timer = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (wait->epoll < 0 || wait->timer < 0 || wait->wall_timer < 0 || !wait_add(wait, wait->timer) ||
+        !wait_add(wait, wait->wall_timer) || !wait_add(wait, inbox_fd(loop->inbox)) ||
+        !wait_add(wait, loop->signals)) {
         return ERR_INTERNAL;
     }
     return ERR_OK;
@@ -120,19 +93,35 @@ static void wait_close(struct wait *wait)
     if (wait->timer >= 0) {
         close(wait->timer);
     }
+    if (wait->wall_timer >= 0) {
+        close(wait->wall_timer);
+    }
 }
 
-// Sleeps until something reaches the inbox, a signal comes or the moment is there.
-static enum err wait_until(const struct wait *wait, struct mono wake)
+// Sets a timer to a moment, or disarms it (DUE_NEVER).
+static bool set_timer(int timer, int flags, int64_t at, int64_t per_s)
 {
-    struct itimerspec when = {.it_value = {0, 0}}; // disarmed
-    if (wake.ns != MONO_NEVER.ns) {
-        int64_t ns = wake.ns > 0 ? wake.ns : 1; // 0 would disarm it
-        when.it_value.tv_sec = ns / NS_PER_S;
-        when.it_value.tv_nsec = ns % NS_PER_S;
+    struct itimerspec when = {.it_value = {0, 0}};
+    if (at != DUE_NEVER) {
+        int64_t moment = at > 0 ? at : 1; // 0 would disarm it
+        when.it_value.tv_sec = moment / per_s;
+        when.it_value.tv_nsec = moment % per_s * (NS_PER_S / per_s);
     }
-    if (timerfd_settime(wait->timer, TFD_TIMER_ABSTIME, &when, NULL) != 0) {
+    return timerfd_settime(timer, TFD_TIMER_ABSTIME | flags, &when, NULL) == 0;
+}
+
+// Sleeps until something reaches the inbox, a signal comes or one of the moments is there.
+static enum err wait_until(struct wait *wait, struct mono wake, int64_t wake_wall_ms)
+{
+    if (!set_timer(wait->timer, 0, wake.ns, NS_PER_S)) {
         return ERR_INTERNAL;
+    }
+    // It is set again only to change it: most of the time nothing waits for the wall clock.
+    if (wake_wall_ms != DUE_NEVER || wait->wall_armed) {
+        wait->wall_armed = wake_wall_ms != DUE_NEVER;
+        if (!set_timer(wait->wall_timer, TFD_TIMER_CANCEL_ON_SET, wake_wall_ms, MS_PER_S)) {
+            return ERR_INTERNAL;
+        }
     }
     struct epoll_event event;
     int n = epoll_wait(wait->epoll, &event, 1, -1);
@@ -155,7 +144,7 @@ static void discard_messages(struct loop *loop)
         struct buf nothing;
         buf_init(&nothing);
         next = item->next;
-        ipc_reply(container_of(item, struct ipc_message, item), &nothing);
+        ipc_reply(message_of(item), &nothing);
         buf_fini(&nothing);
     }
     loop->messages = NULL;
@@ -174,13 +163,20 @@ static enum err begin_ending(struct loop *loop)
         err = turn(loop, mono_now());
     } while (err == ERR_OK && loop->messages != NULL && mono_before(mono_now(), patience));
     loop->ending = true;
+    reply_idle_leases(loop, leases_take_idle(loop->leases, MONO_NEVER));
     ipc_close(loop->ipc);
     loop->ipc = NULL;
     discard_messages(loop);
     return err;
 }
 
-static enum err serve(struct loop *loop, const struct wait *wait)
+// While the store has no room nothing can be done about what is due.
+static int64_t wall_wake(const struct loop *loop)
+{
+    return loop->failing ? DUE_NEVER : engine_wake_wall_ms(loop->engine);
+}
+
+static enum err serve(struct loop *loop, struct wait *wait)
 {
     struct mono deadline = MONO_NEVER;
     for (;;) {
@@ -192,23 +188,26 @@ static enum err serve(struct loop *loop, const struct wait *wait)
             deadline = mono_add(mono_now(), DRAIN_NS);
         }
         struct mono now = mono_now();
-        (void)run_targets(loop, now);
+        (void)targets_run(loop->targets, now);
         enum err err = turn(loop, now);
         if (err != ERR_OK) {
             return err;
         }
-        if (loop->ending && (loop->live_count == 0 || !mono_before(mono_now(), deadline))) {
+        bool drained = loop->live_count == loop->leased_count; // a lease outlives this process
+        if (loop->ending && (drained || !mono_before(mono_now(), deadline))) {
             return loop->done == NULL ? ERR_OK : ERR_STORAGE_FULL;
         }
-        if (loop->messages != NULL) {
-            continue; // a turn takes a bounded number; the rest is next
+        if (loop->messages != NULL || (loop->retries && !loop->failing)) {
+            continue; // a turn does a bounded amount; the rest is next
         }
-        struct mono wake = run_targets(loop, mono_now()); // the turn has started deliveries
+        struct mono wake = targets_run(loop->targets, mono_now()); // the turn has started deliveries
         struct mono decide = loop->ending ? deadline : engine_wake(loop->engine);
+        decide = mono_min(decide, leases_wake(loop->leases));
         if (loop->done != NULL) {
             decide = mono_min(decide, loop->blocked_until);
         }
-        err = wait_until(wait, mono_min(wake, mono_max(decide, loop->blocked_until)));
+        err = wait_until(wait, mono_min(wake, mono_max(decide, loop->blocked_until)),
+                         loop->ending ? DUE_NEVER : wall_wake(loop));
         if (err != ERR_OK) {
             return err;
         }
@@ -223,11 +222,17 @@ static enum err start(struct loop *loop, struct wait *wait, struct fault *fault)
     }
     enum err err = inbox_new(&loop->inbox);
     if (err == ERR_OK) {
-        err = open_routes(loop);
+        err = targets_new(loop->inbox, &loop->targets);
+    }
+    if (err == ERR_OK) {
+        err = leases_new(&loop->leases);
     }
     if (err == ERR_OK) {
         (void)fault_set(fault, ERR_OK, "the store cannot be read");
-        err = recover(loop);
+        err = store_has_retries(loop->store, &loop->retries);
+    }
+    if (err == ERR_OK) {
+        err = recover(loop, fault);
         err = err == ERR_STORAGE_FULL ? ERR_OK : err; // then it goes on when there is room
     }
     if (err == ERR_OK) {
@@ -253,28 +258,42 @@ static int exit_code(enum err err)
     return err == ERR_STORAGE_IO || err == ERR_STORAGE_FULL ? EXIT_CODE_IOERR : EXIT_CODE_SOFTWARE;
 }
 
+// Those that ended, and those that workers hold; the others are the targets'.
+static void free_deliveries(struct loop *loop)
+{
+    for (struct inbox_item *item = loop->done, *next; item != NULL; item = next) {
+        next = item->next;
+        live_remove(loop, delivery_of(item));
+        delivery_free(delivery_of(item));
+    }
+    struct delivery *d;
+    while ((d = leases_overdue(loop->leases, MONO_NEVER)) != NULL) {
+        leases_remove(loop->leases, d);
+        loop->leased_count--;
+        live_remove(loop, d);
+        delivery_free(d);
+    }
+}
+
 static void stop(struct loop *loop)
 {
     ipc_close(loop->ipc);
     loop->ipc = NULL;
-    for (size_t i = 0; i < loop->route_count; i++) {
-        target_free(loop->routes[i].target);
-    }
-    free(loop->routes);
-    engine_free(loop->engine);
+    targets_stop(loop->targets); // from here on nothing is posted
     if (loop->inbox != NULL) {
         discard_messages(loop);
     }
-    for (struct inbox_item *item = loop->done, *next; item != NULL; item = next) {
-        next = item->next;
-        delivery_free(delivery_of(item));
-    }
+    free_deliveries(loop);
+    routes_fini(&loop->routes);
+    targets_free(loop->targets);
+    leases_free(loop->leases);
+    engine_free(loop->engine);
     inbox_free(loop->inbox);
 }
 
 int loop_run(struct loop *loop)
 {
-    struct wait wait = {-1, -1};
+    struct wait wait = {.epoll = -1, .timer = -1, .wall_timer = -1};
     struct fault fault;
     loop->messages_end = &loop->messages;
     loop->late_end = &loop->late;

@@ -6,14 +6,10 @@
 #include "scheduler/engine.h"
 #include "scheduler/inbox.h"
 #include "scheduler/ipc.h"
+#include "scheduler/lease.h"
+#include "scheduler/routes.h"
 #include "scheduler/store.h"
 #include "scheduler/target.h"
-
-// Where the batches of one queue go.
-struct route {
-    int64_t queue;
-    struct target *target;
-};
 
 struct loop {
     struct store *store; // borrowed
@@ -25,8 +21,9 @@ struct loop {
     struct engine *engine;
     struct inbox *inbox;
     struct ipc *ipc;
-    struct route *routes;
-    size_t route_count;
+    struct targets *targets;
+    struct routes routes;
+    struct leases *leases;
 
     struct inbox_item *messages; // taken from the inbox, not yet answered
     struct inbox_item **messages_end;
@@ -34,12 +31,14 @@ struct loop {
     struct inbox_item **late_end;
     struct inbox_item *done; // deliveries that ended, not yet settled on disk
     struct inbox_item **done_end;
-    struct delivery *live; // all deliveries that were started and are not yet settled
+    struct delivery *live; // all deliveries that were started and are not yet settled, leased ones among them
     size_t live_count;
+    size_t leased_count;
 
     struct mono blocked_until; // the store had no room: nothing is written before
     bool failing;              // the last commit did
     bool cut_off;              // batches that a crash cut off could not be put back yet
+    bool retries;              // that were asked for are still to be done
     bool ending;
     uint64_t failures; // batches that failed for good and are not in the log yet
     struct mono next_failure_log;
@@ -54,22 +53,18 @@ struct loop {
 // exit code.
 int loop_run(struct loop *loop);
 
-// ---- between loop.c, turn.c, recover.c and answer.c ----
+// ---- between the files of the loop ----
 
-// Takes the inbox apart into messages, late starts and ends.
+// loop.c: takes the inbox apart into messages, late starts and ends.
 void loop_take(struct loop *loop);
-struct target *loop_target(const struct loop *loop, int64_t queue);
 
-// Builds the engine from the store, at the start and after a failed turn alike. Deliveries that still run are
-// taken over; others that were in flight were cut off, and wait again. ERR_STORAGE_FULL: the engine is there,
-// but there was no room to write that down (loop->cut_off); nothing may be dispatched before another recover
-// succeeds.
-MUST_CHECK enum err recover(struct loop *loop);
+// recover.c: builds the engine and the routes from the store, at the start and after a failed turn alike.
+// Deliveries that still run are taken over, and so are leases; others that were in flight were cut off, and
+// their queue says what becomes of them. ERR_STORAGE_FULL: the engine is there, but there was no room to
+// write that down (loop->cut_off); nothing may be dispatched before another recover succeeds.
+MUST_CHECK enum err recover(struct loop *loop, struct fault *fault);
 
-// One turn. Anything but ERR_OK means that the loop cannot go on.
+// turn.c: one turn. Anything but ERR_OK means that the loop cannot go on.
 MUST_CHECK enum err turn(struct loop *loop, struct mono now);
-
-// Appends the reply line of a request that only asks.
-void answer(struct loop *loop, const struct request *request, struct buf *out);
 
 #endif

@@ -24,8 +24,8 @@ struct settings {
     char *ipc;
     char *data;
     uint64_t max_waiting;
-    int ready_fd; // -1: none
-    struct default_flags queue;
+    int ready_fd;              // -1: none
+    struct queue_change queue; // the default queue's
 };
 
 static bool parse_ipc(const char *text, void *into)
@@ -41,39 +41,54 @@ static bool parse_rate(const char *text, void *into)
     return rate_parse(text, into);
 }
 
-static bool parse_between(const char *text, uint64_t low, uint64_t high, void *into)
+static bool parse_between(const char *text, uint64_t low, uint64_t high, uint64_t *value)
+{
+    return conf_count(text, value) && *value >= low && *value <= high;
+}
+
+static bool parse_u32(const char *text, uint32_t high, void *into)
 {
     uint64_t value;
-    if (!conf_count(text, &value) || value < low || value > high) {
+    if (!parse_between(text, 1, high, &value)) {
+        return false;
+    }
+    *(uint32_t *)into = (uint32_t)value;
+    return true;
+}
+
+static bool parse_burst(const char *text, void *into)
+{
+    return parse_u32(text, 1000000, into);
+}
+
+static bool parse_concurrency(const char *text, void *into)
+{
+    return parse_u32(text, 10000, into);
+}
+
+static bool parse_batch_size(const char *text, void *into)
+{
+    return parse_u32(text, BATCH_SIZE_MAX, into);
+}
+
+static bool parse_max_id(const char *text, void *into)
+{
+    uint64_t value;
+    if (!parse_between(text, 1, ID_VALUE_MAX, &value)) {
         return false;
     }
     *(uint64_t *)into = value;
     return true;
 }
 
-static bool parse_burst(const char *text, void *into)
-{
-    return parse_between(text, 1, 1000000, into);
-}
-
-static bool parse_concurrency(const char *text, void *into)
-{
-    return parse_between(text, 1, 10000, into);
-}
-
-static bool parse_batch_size(const char *text, void *into)
-{
-    return parse_between(text, 1, BATCH_SIZE_MAX, into);
-}
-
-static bool parse_max_id(const char *text, void *into)
-{
-    return parse_between(text, 1, ID_VALUE_MAX, into);
-}
-
 static bool parse_max_waiting(const char *text, void *into)
 {
-    return parse_between(text, 1, UINT64_C(1000000000000), into);
+    uint64_t value;
+    if (!parse_between(text, 1, UINT64_C(1000000000000), &value)) {
+        return false;
+    }
+    *(uint64_t *)into = value;
+    return true;
 }
 
 static bool parse_dir(const char *text, void *into)
@@ -83,8 +98,7 @@ static bool parse_dir(const char *text, void *into)
 
 static bool parse_target(const char *text, void *into)
 {
-    return strlen(text) < sizeof((struct queue_settings *)NULL)->target &&
-           target_check(text, NULL) == ERR_OK && conf_text(text, into);
+    return strlen(text) <= TARGET_MAX && target_check(text, NULL) == ERR_OK && conf_text(text, into);
 }
 
 static const struct conf_option options[] = {
@@ -106,7 +120,8 @@ static const struct conf_option options[] = {
     {"batch-size", "N", "3", "a number from 1 to 60000", "IDs in a batch at the most", parse_batch_size,
      offsetof(struct settings, queue.batch_size)},
     {"target", "TARGET", "simulate:1500ms",
-     "simulate:DURATION[,fail=SHARE][,seed=N], http://... or https://..., at most 1023 bytes",
+     "simulate:DURATION[,fail=SHARE][,seed=N], http://..., https://..., exec:/PATH or pull:, at most 1023 "
+     "bytes",
      "where batches of the default queue go", parse_target, offsetof(struct settings, queue.target)},
     {"max-id", "N", "9007199254740991", "a number from 1 to 9007199254740991", "the largest ID allowed",
      parse_max_id, offsetof(struct settings, queue.max_id)},

@@ -1,0 +1,306 @@
+#include "proto/reply.h"
+
+#include "scheduler/turn.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define LEASE_LINE_RESERVE 1024u // of a lease's reply, for what is not a batch
+#define BATCH_RESERVE 512u       // of a batch in it, for what is not an ID
+#define ID_BYTES 17u             // 16 digits and a comma
+#define STRING_ID_BYTES 771u     // each byte may become six, and quotes and a comma
+
+// ---- leases ----
+
+// No more batches than fit into a reply line, at least one.
+static void limit_lease(struct lease_request *request, const struct queue_settings *settings)
+{
+    uint32_t id = settings->ids == IDS_STRING ? STRING_ID_BYTES : ID_BYTES;
+    uint32_t fit = (REPLY_LINE_MAX - LEASE_LINE_RESERVE) / (settings->batch_size * id + BATCH_RESERVE);
+    fit = fit > 0 ? fit : 1;
+    request->max = request->max < fit ? request->max : fit;
+}
+
+// True when the lease waits from now on, and its message is no longer the turn's.
+static bool take_lease(struct loop *loop, struct turn *t, struct ipc_message *message)
+{
+    struct ipc_request *r = &message->requests[0];
+    struct lease_request *request = &r->request.lease;
+    struct queue_view queue;
+    int64_t id;
+    if (loop->ending || leases_find(loop->leases, &request->id, NULL) != NULL) {
+        return false; // nothing more is dispatched; or a repeat, whose grant is out
+    }
+    if (engine_find_queue(loop->engine, request->queue, &id) != ERR_OK ||
+        engine_view_by_id(loop->engine, id, t->now, &queue) != ERR_OK) {
+        (void)fault_set(&r->fault, ERR_UNKNOWN_QUEUE, "there is no queue \"%s\"", request->queue);
+        return false;
+    }
+    if (!target_is_pull(routes_find(&loop->routes, id))) {
+        (void)fault_set(&r->fault, ERR_INVALID_FIELD,
+                        "the target of queue \"%s\" is not pull:, so there is nothing to lease",
+                        request->queue);
+        return false;
+    }
+    limit_lease(request, queue.settings);
+    struct lease_grant *older = NULL;
+    if (ipc_keep(message) != ERR_OK) {
+        (void)fault_set(&r->fault, ERR_OVERLOADED, "as many leases wait as may");
+        return false;
+    }
+    if (leases_wait(loop->leases, id, message, t->now, &older, &r->fault) != ERR_OK) {
+        return false;
+    }
+    if (older != NULL) {
+        older->next = t->idle;
+        t->idle = older;
+    }
+    update_demand(loop, id);
+    return true;
+}
+
+void take_leases(struct loop *loop, struct turn *t)
+{
+    for (struct inbox_item **at = &t->messages; *at != NULL;) {
+        struct ipc_message *message = message_of(*at);
+        struct inbox_item *next = (*at)->next;
+        bool lease = message->count == 1 && message->requests[0].fault.err == ERR_OK &&
+                     message->requests[0].request.op == OP_LEASE;
+        if (lease && take_lease(loop, t, message)) {
+            *at = next;
+        } else {
+            at = &(*at)->next;
+        }
+    }
+}
+
+static void put_leased(struct buf *out, const struct delivery *d, struct mono now)
+{
+    delivery_body(d, out);
+    buf_cut(out, out->len - 1); // its closing brace
+    put_time(out, "deadline",
+             (struct wall){wall_now().ms + mono_diff((struct mono){d->due.key}, now) / NS_PER_MS});
+    buf_char(out, '}');
+}
+
+static void open_lease(struct buf *out, const struct id *lease)
+{
+    char id[ID_TEXT_SIZE];
+    id_format(lease, id);
+    reply_open(out);
+    put_text(out, "lease_id", id);
+    buf_str(out, ",\"batches\":[");
+}
+
+static void close_lease(struct buf *out)
+{
+    buf_char(out, ']');
+    reply_close(out);
+}
+
+static void reply_grant(const struct lease_grant *grant, struct mono now)
+{
+    struct buf line;
+    buf_init(&line);
+    open_lease(&line, &grant->id);
+    for (size_t i = 0; i < grant->count; i++) {
+        if (i > 0) {
+            buf_char(&line, ',');
+        }
+        put_leased(&line, grant->deliveries[i], now);
+    }
+    close_lease(&line);
+    ipc_reply(grant->message, &line);
+    buf_fini(&line);
+}
+
+static void reply_grants(struct lease_grant *grants, struct mono now)
+{
+    for (struct lease_grant *grant = grants, *next; grant != NULL; grant = next) {
+        next = grant->next;
+        reply_grant(grant, now);
+        leases_free_grant(grant);
+    }
+}
+
+void reply_idle_leases(struct loop *loop, struct lease_grant *grants)
+{
+    for (const struct lease_grant *grant = grants; grant != NULL; grant = grant->next) {
+        update_demand(loop, grant->queue);
+    }
+    reply_grants(grants, mono_now());
+}
+
+// A repeat finds its grant; one that came while everything ends gets nothing.
+static void reply_repeat(struct loop *loop, const struct lease_request *request, struct buf *out)
+{
+    struct delivery *found = leases_find(loop->leases, &request->id, NULL);
+    open_lease(out, &request->id);
+    for (struct inbox_item *item = found != NULL ? &found->item : NULL; item != NULL; item = item->next) {
+        if (item != &found->item) {
+            buf_char(out, ',');
+        }
+        put_leased(out, delivery_of(item), mono_now());
+    }
+    close_lease(out);
+}
+
+static void reply_extend(struct loop *loop, const struct turn *t, const struct settle_request *request,
+                         struct buf *out)
+{
+    struct delivery *found =
+        leases_find(loop->leases, &request->id, request->has_batch ? &request->batch : NULL);
+    for (struct inbox_item *item = found != NULL ? &found->item : NULL, *next; item != NULL; item = next) {
+        next = item->next;
+        leases_extend(loop->leases, delivery_of(item), mono_add(t->now, request->lease_ns));
+    }
+    reply_open(out);
+    put_time(out, "deadline", (struct wall){t->wall.ms + request->lease_ns / NS_PER_MS});
+    reply_close(out);
+}
+
+// ---- one line for each request ----
+
+static void reply_insert(struct buf *out, const struct insert *insert, struct wall eta)
+{
+    switch (insert->result) {
+    case INSERT_NEW:
+        reply_ingest(out, &insert->ingestion, false);
+        break;
+    case INSERT_REPLAYED:
+        reply_ingest(out, &insert->ingestion, true);
+        break;
+    case INSERT_ID_REUSED:
+        reply_error(out, ERR_ID_REUSED, "id: an ingestion with this ID and other content exists");
+        break;
+    case INSERT_KEY_REUSED:
+        reply_error(out, ERR_IDEMPOTENCY_KEY_REUSED,
+                    "idempotency_key: this key was used for an ingestion with other content");
+        break;
+    case INSERT_NO_ROOM:
+        if (eta.ms != 0) {
+            reply_unreachable(out, "deadline: its last batch would be done too late; nothing was accepted",
+                              eta);
+        } else {
+            reply_error(out, ERR_OVERLOADED,
+                        "as many batches wait as may (--max-waiting); nothing was accepted");
+        }
+        break;
+    }
+}
+
+static void reply_done(struct buf *out)
+{
+    reply_open(out);
+    reply_close(out);
+}
+
+static void reply_deleted(struct buf *out, const char *name)
+{
+    reply_open(out);
+    put_text(out, "name", name);
+    buf_str(out, ",\"deleted\":true");
+    reply_close(out);
+}
+
+// A request that was carried out, or that only asks.
+static void reply_good(struct loop *loop, const struct turn *t, const struct request *request, size_t *insert,
+                       struct buf *out)
+{
+    switch (request->op) {
+    case OP_INGEST:
+        reply_insert(out, &t->inserts[*insert], t->etas[*insert]);
+        (*insert)++;
+        break;
+    case OP_CANCEL:
+    case OP_RETRY:
+        answer_ingestion(loop, &request->ingestion.id, out);
+        break;
+    case OP_QUEUE_GET:
+    case OP_QUEUE_PUT:
+    case OP_QUEUE_PAUSE:
+    case OP_QUEUE_RESUME:
+    case OP_QUEUE_RETRY:
+        answer_queue(loop, request->queue.name, out);
+        break;
+    case OP_QUEUE_DELETE:
+        reply_deleted(out, request->queue.name);
+        break;
+    case OP_ACK:
+    case OP_NACK:
+        reply_done(out);
+        break;
+    case OP_EXTEND:
+        reply_extend(loop, t, &request->settle, out);
+        break;
+    case OP_LEASE:
+        reply_repeat(loop, &request->lease, out);
+        break;
+    case OP_PING:
+    case OP_STATUS:
+    case OP_LIST:
+    case OP_QUEUE_LIST:
+    case OP_STATS:
+        answer(loop, request, out);
+        break;
+    }
+}
+
+static void reply_one(struct loop *loop, const struct turn *t, struct ipc_request *r, enum err failed,
+                      size_t *insert, struct buf *out)
+{
+    // A line that could not be decoded has no op that writes.
+    if (failed != ERR_OK && op_writes(r->request.op)) {
+        reply_error(out, ERR_STORAGE_UNAVAILABLE, "the store cannot write; nothing was accepted");
+    } else if (r->fault.err != ERR_OK) {
+        reply_error(out, r->fault.err, r->fault.detail);
+    } else {
+        reply_good(loop, t, &r->request, insert, out);
+    }
+}
+
+// ---- messages ----
+
+static bool asks_for_much(const struct ipc_request *r)
+{
+    return r->fault.err == ERR_OK && (r->request.op == OP_STATUS || r->request.op == OP_LIST ||
+                                      r->request.op == OP_QUEUE_LIST || r->request.op == OP_STATS);
+}
+
+// The lines of a message together stay under REPLY_MESSAGE_MAX: a line that no longer fits is to be asked for
+// alone. What answers an operation is short.
+static void reply_message(struct loop *loop, const struct turn *t, struct ipc_message *message,
+                          enum err failed, size_t *insert)
+{
+    static const char too_much[] = "the replies of this message do not fit into one: ask for this alone";
+    const size_t error_line = 384; // at most, and about: a fault with quotes to escape
+    const size_t room = REPLY_MESSAGE_MAX - error_line * message->count;
+    struct buf lines;
+    buf_init(&lines);
+    for (size_t i = 0; i < message->count; i++) {
+        struct ipc_request *r = &message->requests[i];
+        // What would perhaps not fit is not even read: a message of many long lines must not hold up the
+        // loop.
+        if (message->count > 1 && lines.len + REPLY_LINE_MAX > room && asks_for_much(r)) {
+            reply_error(&lines, ERR_TRY_ALONE, too_much);
+        } else {
+            reply_one(loop, t, r, failed, insert, &lines);
+        }
+    }
+    ipc_reply(message, &lines);
+    buf_fini(&lines);
+}
+
+void reply_all(struct loop *loop, struct turn *t, enum err failed)
+{
+    size_t insert = 0;
+    for (struct inbox_item *item = t->messages, *next; item != NULL; item = next) {
+        next = item->next;
+        reply_message(loop, t, message_of(item), failed, &insert);
+    }
+    if (failed == ERR_OK) {
+        reply_grants(leases_take_grants(loop->leases), t->now);
+    }
+    reply_grants(t->idle, t->now);
+    reply_idle_leases(loop, leases_take_idle(loop->leases, loop->ending ? MONO_NEVER : t->now));
+}

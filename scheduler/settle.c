@@ -1,0 +1,183 @@
+#include "common/log.h"
+#include "scheduler/turn.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+// A late start stays in the list until that is on disk: an engine built anew knows nothing of it.
+void apply_late(struct loop *loop)
+{
+    for (struct inbox_item *item = loop->late; item != NULL; item = item->next) {
+        struct delivery *d = container_of(item, struct delivery, late);
+        engine_started(loop->engine, d->flight, d->started);
+    }
+}
+
+static void log_outcome(struct loop *loop, const struct delivery *d, enum batch_state state, struct mono now)
+{
+    struct log_text error;
+    struct queue_view queue;
+    if (d->outcome.hold_ns > 0 && !mono_before(now, loop->hold_logged_until)) {
+        loop->hold_logged_until = mono_add(now, d->outcome.hold_ns);
+        log_line(LOG_LEVEL_WARNING, "settle", "queue_held", "queue=%s seconds=%lld error=%s", d->queue_name,
+                 (long long)(d->outcome.hold_ns / NS_PER_S), log_quote(d->outcome.error, &error));
+    }
+    if (d->outcome.down && engine_view_by_id(loop->engine, d->queue, now, &queue) == ERR_OK &&
+        queue.settings->breaker > 0 && queue.figures->failures == queue.settings->breaker) {
+        log_line(LOG_LEVEL_WARNING, "settle", "breaker_open", "queue=%s failures=%u error=%s", d->queue_name,
+                 queue.figures->failures, log_quote(d->outcome.error, &error));
+    }
+    if (state == BATCH_FAILED) {
+        loop->failures++;
+    }
+    if (loop->failures > 0 && !mono_before(now, loop->next_failure_log)) { // at most one line a second
+        loop->next_failure_log = mono_add(now, NS_PER_S);
+        log_line(LOG_LEVEL_WARNING, "settle", "batches_failed", "queue=%s batches=%llu error=%s",
+                 d->queue_name, (unsigned long long)loop->failures, log_quote(d->outcome.error, &error));
+        loop->failures = 0;
+    }
+}
+
+static enum err decide(struct loop *loop, const struct turn *t, struct delivery *d, struct finish_row *row)
+{
+    enum err err = engine_outcome(loop->engine, d->flight, &d->outcome, d->attempt, d->excused, t->now,
+                                  t->wall, next_random(loop), row);
+    d->flight = NULL;
+    if (err == ERR_OK) {
+        log_outcome(loop, d, row->state, t->now);
+    }
+    return err;
+}
+
+enum err settle(struct loop *loop, struct turn *t)
+{
+    size_t count = 0;
+    for (struct inbox_item *item = loop->done; item != NULL; item = item->next) {
+        count++;
+    }
+    if (count == 0) {
+        return ERR_OK;
+    }
+    struct finish_row *rows = calloc(count, sizeof *rows);
+    if (rows == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    enum err err = ERR_OK;
+    size_t n = 0;
+    for (struct inbox_item *item = loop->done; item != NULL && err == ERR_OK; item = item->next) {
+        err = decide(loop, t, delivery_of(item), &rows[n++]);
+    }
+    if (err == ERR_OK) {
+        err = store_finish(loop->store, rows, n);
+    }
+    t->settled = loop->done;
+    free(rows);
+    return err;
+}
+
+// ---- leases ----
+
+void end_overdue_leases(struct loop *loop, struct mono now)
+{
+    struct delivery *d;
+    while ((d = leases_overdue(loop->leases, now)) != NULL) {
+        leases_remove(loop->leases, d);
+        loop->leased_count--;
+        d->outcome.class = OUTCOME_RETRY;
+        d->outcome.has_delay = true;
+        d->outcome.delay_ns = 0;
+        d->outcome.took_ns = mono_diff(now, d->started);
+        delivery_explain(d, "the lease ran out");
+        d->item.next = NULL;
+        *loop->done_end = &d->item;
+        loop->done_end = &d->item.next;
+    }
+}
+
+static void fill_outcome(struct delivery *d, const struct request *request, struct mono now)
+{
+    const struct settle_request *asked = &request->settle;
+    d->outcome = (struct outcome){.took_ns = mono_diff(now, d->started)};
+    if (request->op == OP_ACK) {
+        d->outcome.class = OUTCOME_COMPLETED;
+        return;
+    }
+    d->outcome.class = asked->final ? OUTCOME_FAILED : OUTCOME_RETRY;
+    d->outcome.has_delay = asked->has_delay;
+    d->outcome.delay_ns = asked->delay_ns;
+    delivery_explain(d, "%s", asked->error != NULL && asked->error[0] != '\0' ? asked->error : "nack");
+}
+
+static enum err settle_one(struct loop *loop, struct turn *t, const struct request *request,
+                           struct delivery *d)
+{
+    struct finish_row row;
+    fill_outcome(d, request, t->now);
+    enum err err = decide(loop, t, d, &row);
+    if (err == ERR_OK) {
+        err = store_finish(loop->store, &row, 1);
+    }
+    d->acked_next = t->acked;
+    t->acked = d;
+    return err;
+}
+
+enum err settle_lease(struct loop *loop, struct turn *t, struct ipc_request *r)
+{
+    struct settle_request *asked = &r->request.settle;
+    struct inbox_item *item = NULL;
+    struct queue_view queue;
+    struct delivery *found = leases_find(loop->leases, &asked->id, asked->has_batch ? &asked->batch : NULL);
+    size_t count = 0;
+    enum err err = ERR_OK;
+    if (found != NULL && asked->lease_ns == 0 &&
+        engine_view_by_id(loop->engine, found->queue, t->now, &queue) == ERR_OK) {
+        asked->lease_ns = queue.settings->lease_ns;
+    }
+    for (item = found != NULL ? &found->item : NULL; item != NULL && err == ERR_OK; item = item->next) {
+        struct delivery *d = delivery_of(item);
+        if (d->flight == NULL) {
+            continue; // settled in this turn already
+        }
+        count++;
+        if (r->request.op == OP_EXTEND) {
+            err = store_extend_lease(loop->store, &asked->id, &d->place, mono_add(t->now, asked->lease_ns));
+        } else {
+            err = settle_one(loop, t, &r->request, d);
+        }
+    }
+    if (err == ERR_OK && count == 0) {
+        (void)fault_set(&r->fault, ERR_LEASE_LOST,
+                        "the lease ran out, or was settled already: the batch is no longer this worker's");
+    }
+    return err;
+}
+
+// ---- after the commit ----
+
+static void forget(struct loop *loop, struct delivery *d)
+{
+    live_remove(loop, d);
+    delivery_free(d);
+}
+
+void forget_settled(struct loop *loop, struct turn *t)
+{
+    loop->late = NULL;
+    loop->late_end = &loop->late;
+    for (struct inbox_item *item = t->settled, *next; item != NULL; item = next) {
+        next = item->next;
+        forget(loop, delivery_of(item));
+    }
+    if (t->settled != NULL) {
+        loop->done = NULL;
+        loop->done_end = &loop->done;
+    }
+    for (struct delivery *d = t->acked, *next; d != NULL; d = next) {
+        next = d->acked_next;
+        leases_remove(loop->leases, d);
+        loop->leased_count--;
+        forget(loop, d);
+    }
+    t->acked = NULL;
+}

@@ -1,0 +1,99 @@
+// turn.h - what the files of a turn share. The loop's thread.
+//
+// turn.c      the order of things, due work, dispatching, and the one transaction
+// settle.c    how deliveries and leases end
+// accept.c    ingests
+// operate.c   cancel, retry, and operations on queues
+// reply.c     what is said after the commit
+// answer.c, answer_queue.c   the replies to requests that only ask
+#ifndef SLUICE_SCHEDULER_TURN_H
+#define SLUICE_SCHEDULER_TURN_H
+
+#include "common/container.h"
+#include "scheduler/loop.h"
+
+#define TURN_DISPATCHES 256u // batches dispatched in a turn
+
+struct turn {
+    struct mono now;
+    struct wall wall;
+    struct inbox_item *messages; // this turn's
+    size_t requests;
+    // One of each for every ingest that was admitted, in the order of the requests.
+    struct insert *inserts;
+    struct admission *admissions;
+    struct wall *etas; // where the deadline cannot be met, the moment that could; else ms 0
+    size_t insert_count;
+    size_t insert_cap;
+    size_t inserted;            // of them, so far
+    struct inbox_item *settled; // the deliveries whose ends this turn commits
+    struct delivery *acked;     // leased ones that workers settled, by acked_next
+    struct lease_grant *idle;   // leases whose queue went or changed under them
+    struct delivery *dispatched[TURN_DISPATCHES];
+    size_t dispatch_count;
+};
+
+static inline struct ipc_message *message_of(struct inbox_item *item)
+{
+    return container_of(item, struct ipc_message, item);
+}
+
+// ---- turn.c ----
+
+// The v5 ID of a batch: the same on every attempt and after every restart.
+struct id batch_id(const struct id *ingestion, uint32_t index);
+uint64_t next_random(struct loop *loop);
+void live_add(struct loop *loop, struct delivery *delivery);
+void live_remove(struct loop *loop, struct delivery *delivery);
+// Tells the engine how many batches the workers of a pull queue wait for.
+void update_demand(struct loop *loop, int64_t queue);
+
+// ---- settle.c ----
+
+// Leases whose time is up end like deliveries that failed.
+void end_overdue_leases(struct loop *loop, struct mono now);
+// A late start moves what is to come.
+void apply_late(struct loop *loop);
+// Deliveries that ended.
+MUST_CHECK enum err settle(struct loop *loop, struct turn *t);
+// ack, nack, and the check of extend. What is refused is in r->fault; anything but ERR_OK fails the turn.
+MUST_CHECK enum err settle_lease(struct loop *loop, struct turn *t, struct ipc_request *r);
+// After the commit.
+void forget_settled(struct loop *loop, struct turn *t);
+
+// ---- accept.c ----
+
+// Takes an ingest in; it is stored with the others of its group.
+MUST_CHECK enum err accept_ingest(struct loop *loop, struct turn *t, struct ipc_request *r);
+// Stores what has been taken in so far: before anything else that reads or changes the store.
+MUST_CHECK enum err accept_flush(struct loop *loop, struct turn *t);
+
+// ---- operate.c ----
+
+// Carries out an operation. What is refused is in r->fault; anything but ERR_OK fails the turn.
+MUST_CHECK enum err operate(struct loop *loop, struct turn *t, struct ipc_request *r);
+
+// ---- reply.c ----
+
+// Takes the leases out of the turn's messages: each waits now, or stays to be answered.
+void take_leases(struct loop *loop, struct turn *t);
+// Answers the turn's messages, and the leases that were granted or whose wait is over. `failed`: why nothing
+// of the turn is on disk, or ERR_OK.
+void reply_all(struct loop *loop, struct turn *t, enum err failed);
+// Answers waiting leases that get nothing.
+void reply_idle_leases(struct loop *loop, struct lease_grant *grants);
+
+// ---- answer.c, answer_queue.c ----
+
+// Appends the reply line of a request that only asks, or the state after one that changed something.
+void answer(struct loop *loop, const struct request *request, struct buf *out);
+void answer_ingestion(struct loop *loop, const struct id *id, struct buf *out);
+void answer_queue(const struct loop *loop, const char *name, struct buf *out);
+void answer_queues(const struct loop *loop, const struct queue_list_request *request, struct buf *out);
+// One queue as a JSON object.
+void put_queue(const struct loop *loop, const struct queue_view *view, struct buf *out);
+void reply_failed(struct buf *out, size_t start, enum err err, const char *message);
+void put_text(struct buf *out, const char *name, const char *value);
+void put_time(struct buf *out, const char *name, struct wall t);
+
+#endif
