@@ -5,6 +5,8 @@
 #include "common/log.h"
 #include "common/worker.h"
 #include "proto/reply.h"
+#include "scheduler/ipc_decode.h"
+#include "scheduler/ipc_pipes.h"
 #include "scheduler/ipc_watch.h"
 
 #include <nng/nng.h>
@@ -13,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CONTEXTS 64              // messages between arrival and reply
+#define CONTEXTS_MAX 64          // messages between arrival and reply, without those that are kept
 #define CALLBACK_MAX (64u << 10) // bytes; a longer message is decoded by the worker
 #define SEND_MS 5000             // a peer that has not taken a reply by then is cut off
 #define GRACE_MS 1000            // for replies on their way when we end
@@ -23,17 +25,20 @@
 // message has come and its lines are counted it is taken for the largest one.
 #define BUDGET ((size_t)64 << 20)
 #define LARGEST (MESSAGE_MAX + MESSAGE_LINES_MAX * sizeof(struct ipc_request))
-_Static_assert(LARGEST <= BUDGET, "one message must always be allowed");
+#define KEPT_CHARGE sizeof(struct ipc_request)
+_Static_assert(LARGEST + IPC_KEPT_MAX * KEPT_CHARGE <= BUDGET, "one message must always be allowed");
 
 enum context_state { CONTEXT_RECEIVING, CONTEXT_SENDING };
 
 // One message at a time goes through a context: idle -> receiving -> decoding (in a callback or by the
-// worker) -> in the inbox and the loop -> sending -> idle. Whoever has it at its stage owns it alone; `next`
-// and `charge` are guarded by ipc->lock.
+// worker) -> in the inbox and the loop -> sending -> idle. Whoever has it at its stage owns it alone; `next`,
+// `kept` and `charge` are guarded by ipc->lock.
 struct ipc_context {
     struct ipc *ipc;
-    struct ipc_context *next; // idle ones
-    size_t charge;            // what it counts for in ipc->held
+    struct ipc_context *made_before; // all of them; constant
+    struct ipc_context *next;        // idle ones
+    bool kept;                       // its message is, from ipc_keep to the end of its reply
+    size_t charge;                   // what it counts for in ipc->held
     nng_ctx ctx;
     nng_aio *aio;
     enum context_state state; // what the aio does
@@ -49,40 +54,28 @@ struct ipc {
     struct id_minter minter;
     struct worker *worker;
     struct ipc_watch *watch;
+    struct ipc_pipes *pipes;
     nng_aio *grace; // sleeps while ipc_close waits for `sending` to become 0
 
     pthread_mutex_t lock; // guards what follows; taken before the inbox's, never while calling a function
                           // that may call back
     bool closing;
+    struct ipc_context *contexts; // all, the youngest first: never more than have been busy and kept at once
     struct ipc_context *idle;
+    size_t busy; // neither idle nor kept
+    size_t kept;
     size_t held;
     size_t receiving;
     size_t sending;
     size_t calls; // of NNG for a context, that have not returned: nng_close must not overtake them
     pthread_cond_t no_calls;
     size_t users; // ipc_close not yet done, and each message that is in the inbox or in the loop
-    struct ipc_context contexts[CONTEXTS];
 };
 
 // ---- contexts ----
 
-static struct ipc_context *take_idle(struct ipc *ipc)
-{
-    struct ipc_context *context = NULL;
-
-    pthread_mutex_lock(&ipc->lock);
-    if (!ipc->closing && ipc->idle && ipc->held + LARGEST <= BUDGET) {
-        context = ipc->idle;
-        ipc->idle = context->next;
-        context->charge = LARGEST;
-        context->state = CONTEXT_RECEIVING;
-        ipc->held += LARGEST;
-        ipc->receiving++;
-        ipc->calls++;
-    }
-    pthread_mutex_unlock(&ipc->lock);
-    return context;
-}
+static void decode_work(struct work *work);
+static void on_event(void *arg);
 
 static void end_call(struct ipc *ipc)
 {
@@ -94,12 +87,84 @@ static void end_call(struct ipc *ipc)
     pthread_mutex_unlock(&ipc->lock);
 }
 
+// NULL without memory. The caller has a call open.
+static struct ipc_context *make_context(struct ipc *ipc)
+{
+    struct ipc_context *context = calloc(1, sizeof(*context));
+
+    if (!context) {
+        return NULL;
+    }
+    context->ipc = ipc;
+    context->work.run = decode_work;
+    context->message.item.kind = INBOX_MESSAGE;
+    context->message.context = context;
+    if (nng_aio_alloc(&context->aio, on_event, context) != 0 ||
+        nng_ctx_open(&context->ctx, ipc->socket) != 0) {
+        nng_aio_free(context->aio);
+        free(context);
+        return NULL;
+    }
+    pthread_mutex_lock(&ipc->lock);
+    context->made_before = ipc->contexts;
+    ipc->contexts = context;
+    pthread_mutex_unlock(&ipc->lock);
+    return context;
+}
+
+static struct ipc_context *pop_idle(struct ipc *ipc)
+{
+    struct ipc_context *context = ipc->idle;
+
+    if (context) {
+        ipc->idle = context->next;
+    }
+    return context;
+}
+
+// False when none may be posted now; otherwise end_call follows.
+static bool begin_receiving(struct ipc *ipc, struct ipc_context **idle)
+{
+    bool allowed;
+
+    pthread_mutex_lock(&ipc->lock);
+    allowed = !ipc->closing && ipc->busy < CONTEXTS_MAX && ipc->held + LARGEST <= BUDGET;
+    if (allowed) {
+        *idle = pop_idle(ipc);
+        ipc->held += LARGEST;
+        ipc->busy++;
+        ipc->receiving++;
+        ipc->calls++;
+    }
+    pthread_mutex_unlock(&ipc->lock);
+    return allowed;
+}
+
+static void give_up_receiving(struct ipc *ipc)
+{
+    pthread_mutex_lock(&ipc->lock);
+    ipc->held -= LARGEST;
+    ipc->busy--;
+    ipc->receiving--;
+    pthread_mutex_unlock(&ipc->lock);
+}
+
 // Posts as many receives as contexts and budget allow.
 static void receive_more(struct ipc *ipc)
 {
     struct ipc_context *context;
 
-    while ((context = take_idle(ipc))) {
+    while (begin_receiving(ipc, &context)) {
+        if (!context) {
+            context = make_context(ipc);
+        }
+        if (!context) {
+            give_up_receiving(ipc);
+            end_call(ipc);
+            return;
+        }
+        context->charge = LARGEST;
+        context->state = CONTEXT_RECEIVING;
         nng_aio_set_timeout(context->aio, NNG_DURATION_INFINITE);
         nng_ctx_recv(context->ctx, context->aio);
         end_call(ipc);
@@ -124,6 +189,8 @@ static void release(struct ipc_context *context)
     pthread_mutex_lock(&ipc->lock);
     ipc->held -= context->charge;
     context->charge = 0;
+    *(context->kept ? &ipc->kept : &ipc->busy) -= 1;
+    context->kept = false;
     context->next = ipc->idle;
     ipc->idle = context;
     pthread_mutex_unlock(&ipc->lock);
@@ -202,41 +269,14 @@ static void sent(struct ipc_context *context)
 
 // ---- messages ----
 
-static void decode_line(struct ipc *ipc, const char *line, size_t len, struct ipc_request *into)
-{
-    struct request *request = &into->request;
-    struct fault *fault = &into->fault;
-
-    fault->err = request_from_line(line, len, request, fault);
-    if (fault->err != ERR_OK || request->op != OP_INGEST || request->ingest.has_id) {
-        return;
-    }
-    enum err err = id_mint(&ipc->minter, wall_now().ms, &request->ingest.id);
-    request->ingest.has_id = err == ERR_OK;
-    if (err != ERR_OK) {
-        request_fini(request);
-        (void)fault_set(fault, err, "no random bytes for an ID");
-    }
-}
-
-static void free_requests(struct ipc_message *message)
-{
-    for (size_t i = 0; i < message->count; i++) {
-        request_fini(&message->requests[i].request);
-    }
-    free(message->requests);
-    message->requests = NULL;
-    message->count = 0;
-}
-
 // One error reply for the message as a whole.
-static void refuse(struct ipc_context *context, enum err err, const char *text)
+static void refuse(struct ipc_context *context, const struct fault *fault)
 {
     struct buf line;
 
     drop_message(context);
     buf_init(&line);
-    reply_error(&line, err, text);
+    reply_error(&line, fault->err, fault->detail);
     send_reply(context, &line);
     buf_fini(&line);
 }
@@ -261,17 +301,6 @@ static bool is_probe(const struct ipc_context *context)
     return nng_msg_len(context->msg) == len && memcmp(nng_msg_body(context->msg), line, len) == 0;
 }
 
-// At most MESSAGE_LINES_MAX + 1.
-static size_t count_lines(const char *text, size_t len)
-{
-    size_t count = 0, at = 0, line_len;
-
-    while (count <= MESSAGE_LINES_MAX && lines_next(text, len, &at, &line_len)) {
-        count++;
-    }
-    return count;
-}
-
 static void post(struct ipc_context *context)
 {
     struct ipc *ipc = context->ipc;
@@ -285,7 +314,7 @@ static void post(struct ipc_context *context)
     }
     pthread_mutex_unlock(&ipc->lock);
     if (!open) {
-        free_requests(&context->message);
+        ipc_free_requests(&context->message);
         release(context);
     }
 }
@@ -293,12 +322,10 @@ static void post(struct ipc_context *context)
 static void decode(struct ipc_context *context)
 {
     struct ipc *ipc = context->ipc;
-    struct ipc_message *message = &context->message;
     const char *text = nng_msg_body(context->msg);
     size_t len = nng_msg_len(context->msg);
-    size_t count = count_lines(text, len);
-    size_t at = 0, line_len;
-    const char *line;
+    size_t count = ipc_count_lines(text, len);
+    struct fault fault;
 
     set_charge(context, len + count * sizeof(struct ipc_request));
     receive_more(ipc);
@@ -306,22 +333,9 @@ static void decode(struct ipc_context *context)
         answer_probe(context);
         return;
     }
-    if (count == 0) {
-        refuse(context, ERR_BAD_REQUEST,
-               "the message is empty: a message is one JSON object or several, one on each line");
+    if (ipc_decode(text, len, count, &ipc->minter, &context->message, &fault) != ERR_OK) {
+        refuse(context, &fault);
         return;
-    }
-    if (count > MESSAGE_LINES_MAX) {
-        refuse(context, ERR_BAD_REQUEST, "the message has too many lines: at most 16384 are allowed");
-        return;
-    }
-    message->requests = calloc(count, sizeof(*message->requests));
-    if (!message->requests) {
-        refuse(context, ERR_NO_MEMORY, "no memory for the message");
-        return;
-    }
-    while ((line = lines_next(text, len, &at, &line_len))) {
-        decode_line(ipc, line, line_len, &message->requests[message->count++]);
     }
     drop_message(context);
     post(context);
@@ -347,6 +361,7 @@ static void received(struct ipc_context *context)
     context->msg = nng_aio_get_msg(context->aio);
     nng_aio_set_msg(context->aio, NULL);
     context->pipe = nng_msg_get_pipe(context->msg);
+    context->message.pipe = context->pipe.id;
     if (nng_msg_len(context->msg) <= CALLBACK_MAX) {
         decode(context);
     } else {
@@ -384,10 +399,13 @@ static bool is_receiving(void *arg)
 
 static void ipc_free(struct ipc *ipc)
 {
-    for (size_t i = 0; i < CONTEXTS; i++) {
-        nng_aio_free(ipc->contexts[i].aio);
+    for (struct ipc_context *context = ipc->contexts, *next; context; context = next) {
+        next = context->made_before;
+        nng_aio_free(context->aio);
+        free(context);
     }
     nng_aio_free(ipc->grace);
+    ipc_pipes_free(ipc->pipes);
     ipc_watch_free(ipc->watch);
     id_minter_fini(&ipc->minter);
     pthread_cond_destroy(&ipc->no_calls);
@@ -395,9 +413,12 @@ static void ipc_free(struct ipc *ipc)
     free(ipc);
 }
 
-// From here on nothing is received, posted or sent; what is on its way goes on.
+// From here on nothing is received, posted or sent, and no context made; what is on its way goes on.
 static void stop_taking(struct ipc *ipc)
 {
+    if (ipc->pipes) {
+        ipc_pipes_stop(ipc->pipes);
+    }
     pthread_mutex_lock(&ipc->lock);
     ipc->closing = true;
     while (ipc->calls > 0) {
@@ -409,8 +430,8 @@ static void stop_taking(struct ipc *ipc)
 // After the socket was closed: waits for the callbacks and for what the worker has got.
 static void stop_contexts(struct ipc *ipc)
 {
-    for (size_t i = 0; i < CONTEXTS; i++) {
-        nng_aio_stop(ipc->contexts[i].aio);
+    for (struct ipc_context *context = ipc->contexts; context; context = context->made_before) {
+        nng_aio_stop(context->aio);
     }
     worker_stop(ipc->worker);
     ipc->worker = NULL;
@@ -428,31 +449,17 @@ static void drop_user(struct ipc *ipc)
     }
 }
 
-static enum err open_contexts(struct ipc *ipc)
-{
-    for (size_t i = 0; i < CONTEXTS; i++) {
-        struct ipc_context *context = &ipc->contexts[i];
-        context->ipc = ipc;
-        context->work.run = decode_work;
-        context->message.item.kind = INBOX_MESSAGE;
-        context->message.context = context;
-        if (nng_aio_alloc(&context->aio, on_event, context) != 0 ||
-            nng_ctx_open(&context->ctx, ipc->socket) != 0) {
-            return ERR_NO_MEMORY;
-        }
-        context->next = ipc->idle;
-        ipc->idle = context;
-    }
-    return ERR_OK;
-}
-
 static enum err open_resources(struct ipc *ipc)
 {
     if (nng_aio_alloc(&ipc->grace, NULL, NULL) != 0 || nng_rep0_open(&ipc->socket) != 0 ||
         nng_socket_set_size(ipc->socket, NNG_OPT_RECVMAXSZ, MESSAGE_MAX) != 0) {
         return ERR_NO_MEMORY;
     }
-    enum err err = open_contexts(ipc);
+    ipc->idle = make_context(ipc);
+    if (!ipc->idle) {
+        return ERR_NO_MEMORY;
+    }
+    enum err err = ipc_pipes_new(ipc->socket, ipc->inbox, &ipc->pipes);
     return err == ERR_OK ? worker_start(&ipc->worker) : err;
 }
 
@@ -489,12 +496,63 @@ enum err ipc_open(const char *url, struct inbox *inbox, struct ipc **ipc, struct
     return ERR_OK;
 }
 
+// That one more message may be kept, and a context can take its place.
+static enum err make_way(struct ipc *ipc)
+{
+    struct ipc_context *spare;
+    bool allowed;
+
+    pthread_mutex_lock(&ipc->lock);
+    allowed = !ipc->closing && ipc->kept < IPC_KEPT_MAX;
+    spare = ipc->idle;
+    ipc->calls += allowed && !spare;
+    pthread_mutex_unlock(&ipc->lock);
+    if (!allowed || spare) {
+        return allowed ? ERR_OK : ERR_OVERLOADED;
+    }
+    spare = make_context(ipc);
+    if (spare) {
+        pthread_mutex_lock(&ipc->lock);
+        spare->next = ipc->idle;
+        ipc->idle = spare;
+        pthread_mutex_unlock(&ipc->lock);
+    }
+    end_call(ipc);
+    return spare ? ERR_OK : ERR_NO_MEMORY;
+}
+
+enum err ipc_keep(struct ipc_message *message)
+{
+    struct ipc_context *context = message->context;
+    struct ipc *ipc = context->ipc;
+    enum err err = make_way(ipc);
+
+    if (err == ERR_OK) {
+        err = ipc_pipes_keep(ipc->pipes, message->pipe);
+    }
+    if (err != ERR_OK) {
+        return err;
+    }
+    pthread_mutex_lock(&ipc->lock);
+    context->kept = true;
+    ipc->busy--;
+    ipc->kept++;
+    ipc->held = ipc->held - context->charge + KEPT_CHARGE;
+    context->charge = KEPT_CHARGE;
+    pthread_mutex_unlock(&ipc->lock);
+    receive_more(ipc);
+    return ERR_OK;
+}
+
 void ipc_reply(struct ipc_message *message, struct buf *lines)
 {
     struct ipc_context *context = message->context;
     struct ipc *ipc = context->ipc;
 
-    free_requests(message);
+    if (context->kept) {
+        ipc_pipes_release(ipc->pipes, message->pipe);
+    }
+    ipc_free_requests(message);
     send_reply(context, lines);
     buf_fini(lines);
     drop_user(ipc);

@@ -136,9 +136,11 @@ static void listen_anew(struct ipc_watch *watch)
 
     (void)nng_listener_close(watch->listener);
     if (listen_on_path(watch, &fault) == ERR_OK) {
-        log_line(LOG_LEVEL_WARNING, "ipc", "listening_anew", "path=%s", log_quote(watch->path, &(struct log_text){0}));
+        log_line(LOG_LEVEL_WARNING, "ipc", "listening_anew", "path=%s",
+                 log_quote(watch->path, &(struct log_text){0}));
     } else {
-        log_line(LOG_LEVEL_ERROR, "ipc", "cannot_listen", "error=%s", log_quote(fault.detail, &(struct log_text){0}));
+        log_line(LOG_LEVEL_ERROR, "ipc", "cannot_listen", "error=%s",
+                 log_quote(fault.detail, &(struct log_text){0}));
     }
 }
 
