@@ -81,12 +81,12 @@ static void pause_queue(const struct sluice *sluice, const char *queue, const ch
 {
     struct http_response response = operate(sluice, "queues", queue, operation);
     cr_assert_str_eq(json_text(response.json, "name"), queue);
+    bool paused = strcmp(operation, "pause") == 0;
     const cJSON *reason = json_member(response.json, "paused_reason");
-    if (strcmp(operation, "pause") == 0) {
-        cr_assert(cJSON_IsString(reason) && strcmp(reason->valuestring, "paused") == 0, "%s", response.body);
-    } else {
-        cr_assert(cJSON_IsNull(reason), "%s", response.body);
-    }
+    cr_assert_eq(cJSON_IsTrue(json_member(response.json, "paused")) != 0, paused, "%s", response.body);
+    cr_assert(paused ? cJSON_IsString(reason) && strcmp(reason->valuestring, "paused") == 0
+                     : cJSON_IsNull(reason) != 0,
+              "%s", response.body);
     http_response_fini(&response);
 }
 
