@@ -5,7 +5,11 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
+#define KEPT_MAX 32
+
 static struct fixture fixture;
+static struct queue_row *kept[KEPT_MAX]; // rows that were read, until the end of the test
+static size_t kept_count;
 
 static void set_up(void)
 {
@@ -15,6 +19,10 @@ static void set_up(void)
 static void tear_down(void)
 {
     fixture_free(&fixture);
+    for (size_t i = 0; i < kept_count; i++) {
+        store_free_queues(kept[i], 1);
+    }
+    kept_count = 0;
 }
 
 TestSuite(settings, .init = set_up, .fini = tear_down);
@@ -23,16 +31,17 @@ static const struct mono at = {1000 * NS_PER_S};
 static const struct wall wall = {1700000000000};
 
 static char target[] = "simulate:1500ms";
+static char put_target[] = "http://127.0.0.1:9/";
 static char other_target[] = "simulate:2s";
 
-static struct default_flags flags_of_the_contract(void)
+static struct queue_change flags_of_the_contract(void)
 {
-    return (struct default_flags){.rate = {1, 5 * NS_PER_S},
-                                  .burst = 0,
-                                  .concurrency = 1,
-                                  .batch_size = 3,
-                                  .target = target,
-                                  .max_id = ID_VALUE_MAX};
+    return (struct queue_change){.rate = {1, 5 * NS_PER_S},
+                                 .burst = 0,
+                                 .concurrency = 1,
+                                 .batch_size = 3,
+                                 .target = target,
+                                 .max_id = ID_VALUE_MAX};
 }
 
 static struct queue_row read_default(void)
@@ -41,9 +50,9 @@ static struct queue_row read_default(void)
     size_t count = 0;
     OK(store_load_queues(fixture.store, &rows, &count));
     cr_assert_eq(count, 1);
-    struct queue_row row = rows[0];
-    free(rows);
-    return row;
+    cr_assert_lt(kept_count, KEPT_MAX);
+    kept[kept_count++] = rows;
+    return rows[0];
 }
 
 static void save(struct queue_row row)
@@ -54,8 +63,14 @@ static void save(struct queue_row row)
     OK(store_commit(fixture.store));
 }
 
+static struct mono opens_of(const struct queue_row *row)
+{
+    const struct queue_settings *settings = &row->settings;
+    return bucket_opens(&row->figures.bucket, settings->rate, rate_burst(settings->rate, settings->burst));
+}
+
 // A start with these flags, on the store as the start before left it.
-static struct queue_row start(const struct default_flags *flags, struct mono now)
+static struct queue_row start(const struct queue_change *flags, struct mono now)
 {
     fixture_reopen(&fixture);
     OK(settings_apply(fixture.store, flags, now, wall));
@@ -64,28 +79,33 @@ static struct queue_row start(const struct default_flags *flags, struct mono now
 
 Test(settings, the_first_start_makes_the_default_queue)
 {
-    struct default_flags flags = flags_of_the_contract();
+    struct queue_change flags = flags_of_the_contract();
     struct queue_row row = start(&flags, at);
     cr_assert_str_eq(row.name, "default");
     cr_assert_eq(row.settings.rate.count, 1);
     cr_assert_eq(row.settings.rate.per_ns, 5 * NS_PER_S);
-    cr_assert_eq(row.settings.burst, 1);
-    cr_assert_eq(row.settings.linger_ns, 100 * NS_PER_MS);
+    cr_assert_eq(row.settings.burst, 0, "the default");
+    cr_assert_eq(row.settings.linger_ns, -1, "the default");
+    cr_assert_eq(row.settings.breaker, 10);
+    cr_assert_eq(row.settings.lease_ns, 60 * NS_PER_S);
+    cr_assert_eq(row.settings.max_hold_ns, 3600 * NS_PER_S);
+    cr_assert_eq(row.settings.on_interrupt, ON_INTERRUPT_RESEND);
+    cr_assert_eq(row.settings.aging_ns, 0);
     cr_assert_eq(row.settings.concurrency, 1);
     cr_assert_eq(row.settings.batch_size, 3);
-    cr_assert_str_eq(row.settings.target, target);
+    cr_assert_str_eq(row.target, target);
     cr_assert_eq(row.settings.max_id, ID_VALUE_MAX);
     cr_assert_eq(row.settings.max_attempts, 5);
     cr_assert_eq(row.settings.timeout_ns, 30 * NS_PER_S);
     cr_assert_eq(row.settings.min_backoff_ns, NS_PER_S);
     cr_assert_eq(row.settings.max_backoff_ns, 300 * NS_PER_S);
-    struct mono opens = bucket_opens(&row.figures.bucket, row.settings.rate, row.settings.burst);
+    struct mono opens = opens_of(&row);
     cr_assert_leq(opens.ns, at.ns, "the first dispatch need not wait for an interval");
 }
 
 Test(settings, a_flag_that_did_not_change_leaves_what_was_put)
 {
-    struct default_flags flags = flags_of_the_contract();
+    struct queue_change flags = flags_of_the_contract();
     struct queue_row put = start(&flags, at);
     put.settings.rate = (struct rate){7, NS_PER_S};
     put.settings.burst = 4;
@@ -93,7 +113,7 @@ Test(settings, a_flag_that_did_not_change_leaves_what_was_put)
     put.settings.concurrency = 9;
     put.settings.batch_size = 8;
     put.settings.max_id = 77;
-    (void)snprintf(put.settings.target, sizeof put.settings.target, "http://127.0.0.1:9/");
+    put.target = put_target;
     put.figures.bucket = (struct bucket){{at.ns + 3}, 5};
     save(put);
     struct queue_row row = start(&flags, mono_add(at, NS_PER_S));
@@ -103,7 +123,7 @@ Test(settings, a_flag_that_did_not_change_leaves_what_was_put)
     cr_assert_eq(row.settings.concurrency, 9);
     cr_assert_eq(row.settings.batch_size, 8);
     cr_assert_eq(row.settings.max_id, 77);
-    cr_assert_str_eq(row.settings.target, "http://127.0.0.1:9/");
+    cr_assert_str_eq(row.target, "http://127.0.0.1:9/");
     cr_assert_eq(row.figures.bucket.tat.ns, at.ns + 3, "nor is the bucket touched");
     cr_assert_eq(row.figures.bucket.fraction, 5);
 }
@@ -111,7 +131,7 @@ Test(settings, a_flag_that_did_not_change_leaves_what_was_put)
 // Each flag changed alone: its own setting follows, what was put for the others stays.
 Test(settings, a_flag_that_changed_is_applied_and_no_other)
 {
-    struct default_flags flags = flags_of_the_contract();
+    struct queue_change flags = flags_of_the_contract();
     struct queue_row put = start(&flags, at);
     put.settings.concurrency = 9;
     put.settings.batch_size = 8;
@@ -133,7 +153,7 @@ Test(settings, a_flag_that_changed_is_applied_and_no_other)
     flags.target = other_target;
     row = start(&flags, at);
     cr_assert_eq(row.settings.max_id, 1000);
-    cr_assert_str_eq(row.settings.target, other_target);
+    cr_assert_str_eq(row.target, other_target);
     cr_assert_eq(row.settings.rate.per_ns, 5 * NS_PER_S);
     cr_assert_eq(row.figures.bucket.tat.ns, put.figures.bucket.tat.ns, "only the rate empties the bucket");
 }
@@ -142,17 +162,15 @@ Test(settings, a_changed_rate_empties_the_bucket)
 {
     static const struct {
         struct rate rate;
-        uint64_t burst;
-        uint32_t burst_set;
-        int64_t linger_ns;
+        uint32_t burst;
         int64_t wait_ns; // until the first dispatch
     } cases[] = {
-        {{1000, NS_PER_S}, 0, 10, 20 * NS_PER_US, NS_PER_MS},
-        {{1000, NS_PER_S}, 3, 3, 20 * NS_PER_US, NS_PER_MS},
-        {{2, NS_PER_S}, 3, 3, 10 * NS_PER_MS, 500 * NS_PER_MS},
-        {{2, NS_PER_S}, 0, 1, 10 * NS_PER_MS, 500 * NS_PER_MS},
+        {{1000, NS_PER_S}, 0, NS_PER_MS},
+        {{1000, NS_PER_S}, 3, NS_PER_MS},
+        {{2, NS_PER_S}, 3, 500 * NS_PER_MS},
+        {{2, NS_PER_S}, 0, 500 * NS_PER_MS},
     };
-    struct default_flags flags = flags_of_the_contract();
+    struct queue_change flags = flags_of_the_contract();
     (void)start(&flags, at);
     struct mono now = at;
     for (size_t i = 0; i < COUNT(cases); i++) {
@@ -161,31 +179,29 @@ Test(settings, a_changed_rate_empties_the_bucket)
         flags.burst = cases[i].burst;
         struct queue_row row = start(&flags, now);
         cr_assert_eq(row.settings.rate.count, cases[i].rate.count, "case %zu", i);
-        cr_assert_eq(row.settings.burst, cases[i].burst_set, "case %zu", i);
-        cr_assert_eq(row.settings.linger_ns, cases[i].linger_ns, "case %zu", i);
-        struct mono opens = bucket_opens(&row.figures.bucket, row.settings.rate, row.settings.burst);
+        cr_assert_eq(row.settings.burst, cases[i].burst, "case %zu", i);
+        struct mono opens = opens_of(&row);
         cr_assert_eq(mono_diff(opens, now), cases[i].wait_ns, "case %zu", i);
     }
 }
 
 Test(settings, to_unlimited_and_back)
 {
-    struct default_flags flags = flags_of_the_contract();
+    struct queue_change flags = flags_of_the_contract();
     (void)start(&flags, at);
     flags.rate = (struct rate){0, 0};
     struct queue_row row = start(&flags, at);
     cr_assert_eq(row.settings.rate.count, 0);
-    cr_assert_eq(row.settings.linger_ns, 0);
     flags.rate = (struct rate){1, 5 * NS_PER_S};
     row = start(&flags, at);
-    struct mono opens = bucket_opens(&row.figures.bucket, row.settings.rate, row.settings.burst);
+    struct mono opens = opens_of(&row);
     cr_assert_eq(mono_diff(opens, at), 5 * NS_PER_S);
 }
 
 // --burst was given and stays as it was: what a PUT has set since is not its business.
 Test(settings, a_changed_rate_leaves_a_burst_that_was_put_over_a_given_one)
 {
-    struct default_flags flags = flags_of_the_contract();
+    struct queue_change flags = flags_of_the_contract();
     flags.burst = 5;
     struct queue_row row = start(&flags, at);
     cr_assert_eq(row.settings.burst, 5);
@@ -198,20 +214,20 @@ Test(settings, a_changed_rate_leaves_a_burst_that_was_put_over_a_given_one)
 // As if the store came from before a reboot.
 static void reboot(void)
 {
-    struct id boot;
+    struct meta meta;
     struct buf flags;
     buf_init(&flags);
-    OK(store_load_meta(fixture.store, &boot, &flags));
-    boot.bytes[0] ^= 0xff;
+    OK(store_load_meta(fixture.store, &meta, &flags));
+    meta.boot.bytes[0] ^= 0xff;
     OK(store_begin(fixture.store));
-    OK(store_save_meta(fixture.store, &boot, flags.data));
+    OK(store_save_meta(fixture.store, &meta, flags.data));
     OK(store_commit(fixture.store));
     buf_fini(&flags);
 }
 
 Test(settings, after_a_reboot_the_bucket_is_empty_and_retries_are_due)
 {
-    struct default_flags flags = flags_of_the_contract();
+    struct queue_change flags = flags_of_the_contract();
     struct queue_row row = start(&flags, at);
     row.figures.bucket = (struct bucket){{INT64_MAX / 2}, 0};
     row.figures.dispatched = 12;
@@ -224,14 +240,12 @@ Test(settings, after_a_reboot_the_bucket_is_empty_and_retries_are_due)
     reboot();
     const struct mono now = {3 * NS_PER_S};
     row = start(&flags, now);
-    struct mono opens = bucket_opens(&row.figures.bucket, row.settings.rate, row.settings.burst);
+    struct mono opens = opens_of(&row);
     cr_assert_eq(mono_diff(opens, now), 5 * NS_PER_S, "a full interval");
     cr_assert_eq(row.figures.dispatched, 12);
-    struct backoff_row backoff;
-    size_t count = 1;
-    OK(store_read_backoff(fixture.store, (struct mono){INT64_MIN}, 0, 0, &backoff, &count));
-    cr_assert_eq(count, 1);
-    cr_assert_leq(backoff.due.ns, now.ns);
+    int64_t due;
+    OK(store_next_due(fixture.store, row.id, DUE_RETRY, &due));
+    cr_assert_leq(due, now.ns);
 
     // The same boot again: nothing is moved any more.
     struct queue_row again = start(&flags, mono_add(now, 60 * NS_PER_S));
@@ -250,7 +264,7 @@ Test(settings, after_a_reboot_a_hold_goes_on_by_the_wall_clock)
         {90000, 90 * NS_PER_S},
         {INT64_C(100) * 365 * 86400 * 1000, 3600 * NS_PER_S}, // a clock that was wrong: at most max_hold
     };
-    struct default_flags flags = flags_of_the_contract();
+    struct queue_change flags = flags_of_the_contract();
     struct queue_row row = start(&flags, at);
     const struct mono now = {3 * NS_PER_S};
     for (size_t i = 0; i < COUNT(cases); i++) {
@@ -262,4 +276,100 @@ Test(settings, after_a_reboot_a_hold_goes_on_by_the_wall_clock)
         int64_t expected = cases[i].left_ns > 0 ? now.ns + cases[i].left_ns : 0;
         cr_assert_eq(row.figures.held_until.ns, expected, "case %zu", i);
     }
+}
+
+// The age clock goes on where it was, and by the time that has passed on the wall clock.
+Test(settings, after_a_reboot_the_age_clock_goes_on)
+{
+    struct queue_change flags = flags_of_the_contract();
+    struct queue_row row = start(&flags, at);
+    struct meta meta;
+    struct buf text;
+    buf_init(&text);
+    OK(store_load_meta(fixture.store, &meta, &text));
+    cr_assert_eq(meta.age_offset_ns + at.ns, 0, "it starts with the store");
+
+    int64_t seq = add(fixture.store, 1, row.id, PRIORITY_LOW, 3, 3);
+    cr_assert_gt(seq, 0);
+    bool any;
+    int64_t accepted_ns;
+    struct wall created;
+    OK(store_newest(fixture.store, &any, &accepted_ns, &created));
+    cr_assert(any);
+    reboot();
+    fixture_reopen(&fixture);
+    const struct mono now = {7 * NS_PER_S};
+    const struct wall later = {created.ms + 90000};
+    OK(settings_apply(fixture.store, &flags, now, later));
+    buf_fini(&text);
+    buf_init(&text);
+    OK(store_load_meta(fixture.store, &meta, &text));
+    cr_assert_eq(meta.age_offset_ns + now.ns, accepted_ns + 90 * NS_PER_S);
+    buf_fini(&text);
+}
+
+// ---- changes ----
+
+static struct queue_row new_queue(void)
+{
+    struct queue_row row;
+    OK(settings_defaults(&row, "q"));
+    return row;
+}
+
+Test(settings, a_change_sets_what_it_gives_and_nothing_else)
+{
+    struct queue_row row = new_queue();
+    struct queue_change change = {.given = SETTING_RATE | SETTING_AGING | SETTING_TARGET,
+                                  .rate = {7, NS_PER_S},
+                                  .aging_ns = 60 * NS_PER_S,
+                                  .concurrency = 99,
+                                  .target = other_target};
+    OK(settings_change(&row, &change, NULL));
+    cr_assert_eq(row.settings.rate.count, 7);
+    cr_assert_eq(row.settings.aging_ns, 60 * NS_PER_S);
+    cr_assert_str_eq(row.target, other_target);
+    cr_assert_eq(row.settings.concurrency, 1);
+    cr_assert_eq(row.settings.batch_size, 3);
+    queue_row_fini(&row);
+}
+
+Test(settings, a_change_that_does_not_fit_is_refused)
+{
+    static char nonsense[] = "carrier-pigeon:";
+    static char hidden[] = "Key: ***\n";
+    const struct {
+        struct queue_change change;
+        int64_t id;
+        const char *says;
+    } cases[] = {
+        {{.given = SETTING_MIN_BACKOFF, .min_backoff_ns = 600 * NS_PER_S}, 0, "min_backoff"},
+        {{.given = SETTING_IDS | SETTING_BATCH_SIZE, .ids = IDS_STRING, .batch_size = 1001}, 0, "batch_size"},
+        {{.given = SETTING_IDS, .ids = IDS_STRING}, 5, "ids"},
+        {{.given = SETTING_TARGET, .target = nonsense}, 0, "target"},
+        {{.given = SETTING_HEADERS, .headers = hidden}, 0, "headers"},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct queue_row row = new_queue();
+        struct fault fault = {0};
+        row.id = cases[i].id;
+        cr_assert_eq(settings_change(&row, &cases[i].change, &fault), ERR_INVALID_FIELD, "case %zu", i);
+        cr_assert_not_null(strstr(fault.detail, cases[i].says), "case %zu: %s", i, fault.detail);
+        queue_row_fini(&row);
+    }
+}
+
+Test(settings, headers_are_replaced_and_hidden_values_kept)
+{
+    static char first[] = "Key: secret\nOther: 1\n";
+    static char second[] = "key: ***\nThird: 3\n";
+    static char none[] = "";
+    struct queue_row row = new_queue();
+    OK(settings_change(&row, &(struct queue_change){.given = SETTING_HEADERS, .headers = first}, NULL));
+    cr_assert_str_eq(row.headers, first);
+    OK(settings_change(&row, &(struct queue_change){.given = SETTING_HEADERS, .headers = second}, NULL));
+    cr_assert_str_eq(row.headers, "key: secret\nThird: 3\n");
+    OK(settings_change(&row, &(struct queue_change){.given = SETTING_HEADERS, .headers = none}, NULL));
+    cr_assert_str_eq(row.headers, "");
+    queue_row_fini(&row);
 }
