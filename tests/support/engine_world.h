@@ -1,42 +1,17 @@
-// engine_world.h - an engine with all that surrounds it, in memory and in virtual time: a store that keeps to
-// store.h, a target that follows a script, and the turn of the loop. It checks on its own what must always
-// hold: that every step of a batch is a legal one, that each dispatch is the first in the published order
-// among those ready, that no more are in flight than may be, and that the engine never wants to be woken for
-// nothing.
+// engine_world.h - an engine with all that surrounds it, in memory and in virtual time: a store
+// (engine_model.h), targets that follow a script, and the turn of the loop. It checks on its own what must
+// always hold: that every step of a batch is a legal one, that each dispatch is the first in the published
+// order and one that may be made (engine_oracle.h), and that the engine never wants to be woken for nothing.
 #ifndef SLUICE_TESTS_SUPPORT_ENGINE_WORLD_H
 #define SLUICE_TESTS_SUPPORT_ENGINE_WORLD_H
 
 #include "scheduler/engine.h"
 #include "tests/support/engine_check.h"
+#include "tests/support/engine_model.h"
 
-#define WORLD_QUEUES 4
-#define WORLD_INGESTIONS 16384
-#define WORLD_BATCHES 65536
-#define WORLD_RUNNING 64
+#define WORLD_RUNNING 256
 #define WORLD_LOG 131072
-
-struct world_batch {
-    enum batch_state state;
-    bool taken; // dispatched in this turn, which is not yet in the store
-    struct mono due;
-    uint32_t attempts;
-    uint32_t excused;
-};
-struct world_ingestion { // its seq is 1 + its index
-    int64_t queue;
-    enum priority priority;
-    size_t first; // of its batches, in `batches`
-    uint32_t count;
-    uint32_t ready; // waiting and not taken
-};
-struct world_store {
-    struct queue_row queues[WORLD_QUEUES]; // the id is 1 + the index
-    size_t queue_count;
-    struct world_ingestion ingestions[WORLD_INGESTIONS];
-    size_t ingestion_count;
-    struct world_batch batches[WORLD_BATCHES];
-    size_t batch_count;
-};
+#define WORLD_CHANGES 1024
 
 // A delivery under way.
 struct world_running {
@@ -47,10 +22,9 @@ struct world_running {
     struct mono slot;
     struct mono started;
     // The script's to change.
-    int64_t late_ns; // the start, after its slot
-    int64_t took_ns; // the delivery's own time; the world's delivery_ns unless changed
-    enum outcome_class class;
-    int64_t hold_ns;
+    int64_t late_ns;        // the start, after its slot
+    int64_t took_ns;        // the delivery's own time; the world's delivery_ns unless changed
+    struct outcome outcome; // completed unless changed
 };
 
 // A delivery that started.
@@ -60,19 +34,36 @@ struct world_start {
     struct mono at;
 };
 
+// From when on a queue has had this rate.
+struct world_change {
+    int64_t queue;
+    struct mono at;
+    struct rate rate;
+    uint32_t burst;
+};
+
 struct world {
     struct engine *engine;
     uint64_t max_waiting;
+    int64_t age_offset_ns;
     struct world_store store;
     struct mono now;
+    int64_t wall_offset_ms; // of the wall clock to the other
     int64_t delivery_ns;
     void (*script)(struct world *world, struct world_running *running); // NULL: all complete
+    size_t due_limit;                                                   // entries taken up in a turn; 0: all
+    bool due_left;                                                      // the limit was reached
     struct random random;
+    uint32_t demand[WORLD_QUEUES]; // of pull targets
+    struct mono held[WORLD_QUEUES];
     struct world_running running[WORLD_RUNNING];
     size_t running_count;
     struct world_start log[WORLD_LOG];
     size_t log_count;
-    size_t done_in_turn; // outcomes, retries taken up and dispatches of the last turn
+    struct world_change changes[WORLD_CHANGES];
+    size_t change_count;
+    size_t done_in_turn; // outcomes, due work and dispatches of the last turn
+    struct delayed_row delayed[2 * STANDING_DELAYED_MAX]; // of the last standing
 };
 
 struct queue_settings world_settings(uint64_t count, int64_t per_ns, uint32_t burst, uint32_t concurrency);
@@ -81,15 +72,32 @@ struct world *world_new(uint64_t max_waiting);
 // With one queue, "default", and built.
 struct world *world_of(struct queue_settings settings, int64_t delivery_ns);
 void world_free(struct world *world);
-// Before world_build. Returns its id.
-int64_t world_add_queue(struct world *world, const char *name, const struct queue_settings *settings);
 // Builds the engine from the store, anew if there is one; deliveries under way are taken over.
 void world_build(struct world *world);
 // All deliveries are cut off, and the engine is built anew.
 void world_crash(struct world *world);
 
+struct wall world_wall(const struct world *world);
+struct world_queue *world_queue(struct world *world, int64_t queue);
+
+// Queues. They are added to the engine as well if there is one.
+int64_t world_add_queue(struct world *world, const char *name, const struct queue_settings *settings);
+void world_change_queue(struct world *world, int64_t queue, const struct queue_settings *settings);
+void world_set_pull(struct world *world, int64_t queue, bool pull);
+// False when it is not empty.
+bool world_remove_queue(struct world *world, int64_t queue);
+void world_pause(struct world *world, int64_t queue, enum pause pause);
+void world_demand(struct world *world, int64_t queue, uint32_t batches);
+
 // An ingestion of as many batches. Returns its seq; 0 when there was no room.
 int64_t world_ingest(struct world *world, int64_t queue, enum priority priority, uint32_t batches);
+// The same with moments of the wall clock, 0 for none.
+int64_t world_ingest_timed(struct world *world, int64_t queue, enum priority priority, uint32_t batches,
+                           int64_t not_before_ms, int64_t deadline_ms);
+void world_cancel(struct world *world, int64_t seq);
+// By hand, what failed.
+void world_retry(struct world *world, int64_t seq);
+
 void world_turn(struct world *world);
 // A turn whose commit fails.
 void world_failing_turn(struct world *world);
@@ -99,7 +107,7 @@ struct mono world_next(const struct world *world);
 void world_run_until(struct world *world, int64_t ns);
 
 const struct world_batch *world_batch(const struct world *world, int64_t seq, uint32_t index);
-// What store_read_span and store_count_before would say.
-struct standing world_standing(const struct world *world, int64_t seq);
+// Where an ingestion stands, as the store would say it. Its `delayed` is the world's, until the next call.
+struct standing world_standing(struct world *world, int64_t seq);
 
 #endif
