@@ -11,19 +11,6 @@ static uint32_t min_u32(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-// Where the n-th ID (from 1) of the text ends: at a comma or at `end`. NULL when there are fewer.
-static const char *after_ids(const char *at, const char *end, uint32_t n)
-{
-    while (at < end) {
-        const char *comma = memchr(at, ',', (size_t)(end - at));
-        if (--n == 0) {
-            return comma != NULL ? comma : end;
-        }
-        at = comma != NULL ? comma + 1 : end;
-    }
-    return NULL;
-}
-
 enum err ids_write(struct store *store, int64_t seq, const struct ids *ids)
 {
     const char *at = ids->text;
@@ -31,7 +18,7 @@ enum err ids_write(struct store *store, int64_t seq, const struct ids *ids)
     uint32_t left = ids->count;
     for (int64_t chunk = 0; left > 0; chunk++) {
         uint32_t n = min_u32(left, CHUNK_IDS);
-        const char *stop = after_ids(at, end, n);
+        const char *stop = ids_after(at, end, n);
         if (stop == NULL) {
             return ERR_INTERNAL;
         }
@@ -56,10 +43,10 @@ static enum err append_ids(sqlite3_stmt *stmt, uint32_t skip, uint32_t n, struct
     }
     const char *end = at + sqlite3_column_bytes(stmt, 0);
     if (skip > 0) {
-        const char *comma = after_ids(at, end, skip);
+        const char *comma = ids_after(at, end, skip);
         at = comma != NULL && comma < end ? comma + 1 : end;
     }
-    const char *stop = after_ids(at, end, n);
+    const char *stop = ids_after(at, end, n);
     if (stop == NULL) {
         return ERR_STORAGE_IO;
     }
@@ -87,6 +74,24 @@ enum err ids_read(struct store *store, int64_t seq, uint32_t from, uint32_t coun
         skip = 0;
     }
     sqlite3_reset(stmt);
+    return err;
+}
+
+enum err ids_of_batch(struct store *store, const struct place *place, uint32_t batch_size, uint32_t ids,
+                      char **text)
+{
+    uint64_t from = (uint64_t)place->index * batch_size;
+    if (batch_size == 0 || from >= ids) {
+        return ERR_STORAGE_IO;
+    }
+    struct buf buf;
+    buf_init(&buf);
+    enum err err =
+        ids_read(store, place->seq, (uint32_t)from, min_u32(ids - (uint32_t)from, batch_size), &buf);
+    if (err == ERR_OK) {
+        *text = buf_take(&buf, NULL);
+    }
+    buf_fini(&buf);
     return err;
 }
 

@@ -1,4 +1,4 @@
-// store_read.c - what start-up, the engine's look-ahead and the status table read.
+// store_read.c - what start-up and the status table read.
 #include "scheduler/store_sqlite.h"
 
 #include <stdlib.h>
@@ -6,32 +6,29 @@
 
 #define LIST_LOOKS_MAX 1000 // rows that one page of a list looks at
 
-// ---- the look-ahead ----
+// ---- in flight ----
 
-// From columns queue, priority, seq, index.
-static enum err read_key(sqlite3_stmt *stmt, struct batch_key *key)
+static enum err read_in_flight(struct store *store, sqlite3_stmt *stmt, struct in_flight_row *row)
 {
-    key->queue = sqlite3_column_int64(stmt, 0);
-    key->place.seq = sqlite3_column_int64(stmt, 2);
-    key->place.index = column_u32(stmt, 3);
-    return column_priority(stmt, 1, &key->place.priority) ? ERR_OK : ERR_STORAGE_IO;
+    *row = (struct in_flight_row){
+        .key.queue = sqlite3_column_int64(stmt, 0),
+        .key.place.seq = sqlite3_column_int64(stmt, 2),
+        .key.place.index = column_u32(stmt, 3),
+        .attempt = column_u32(stmt, 4),
+        .excused = column_u32(stmt, 5),
+        .leased = sqlite3_column_type(stmt, 6) != SQLITE_NULL,
+        .lease_until.ns = sqlite3_column_int64(stmt, 7),
+        .cancelled = (sqlite3_column_int64(stmt, 9) & MARK_CANCELLED) != 0,
+    };
+    bool sound = column_priority(stmt, 1, &row->key.place.priority) && column_id(stmt, 8, &row->ingestion) &&
+                 (!row->leased || column_id(stmt, 6, &row->lease));
+    if (!sound || !row->leased) {
+        return sound ? ERR_OK : ERR_STORAGE_IO;
+    }
+    return ids_of_batch(store, &row->key.place, column_u32(stmt, 10), column_u32(stmt, 11), &row->ids);
 }
 
-// Room for one more element of an array that grows by doubling.
-static enum err grow(void **array, size_t count, size_t size)
-{
-    if (count != 0 && (count < 16 || (count & (count - 1)) != 0)) {
-        return ERR_OK;
-    }
-    void *grown = realloc(*array, (count == 0 ? 16 : 2 * count) * size);
-    if (grown == NULL) {
-        return ERR_NO_MEMORY;
-    }
-    *array = grown;
-    return ERR_OK;
-}
-
-enum err store_load_in_flight(struct store *store, struct batch_key **keys, size_t *count)
+enum err store_load_in_flight(struct store *store, struct in_flight_row **rows, size_t *count)
 {
     sqlite3_stmt *stmt = store->statements[STMT_IN_FLIGHT];
     void *array = NULL;
@@ -39,9 +36,9 @@ enum err store_load_in_flight(struct store *store, struct batch_key **keys, size
     enum err err;
     bool row;
     while ((err = stmt_next(stmt, &row)) == ERR_OK && row) {
-        err = grow(&array, n, sizeof **keys);
+        err = store_grow(&array, n, sizeof **rows);
         if (err == ERR_OK) {
-            err = read_key(stmt, (struct batch_key *)array + n);
+            err = read_in_flight(store, stmt, (struct in_flight_row *)array + n);
         }
         if (err != ERR_OK) {
             break;
@@ -50,53 +47,21 @@ enum err store_load_in_flight(struct store *store, struct batch_key **keys, size
     }
     sqlite3_reset(stmt);
     if (err != ERR_OK) {
-        free(array);
+        store_free_in_flight(array, n);
         array = NULL;
         n = 0;
     }
-    *keys = array;
+    *rows = array;
     *count = n;
     return err;
 }
 
-enum err store_read_waiting(struct store *store, int64_t queue, enum priority priority, int64_t after_seq,
-                            uint32_t after_index, struct run *runs, size_t *count)
+void store_free_in_flight(struct in_flight_row *rows, size_t count)
 {
-    uint32_t past = after_seq < 0 ? 0 : after_index + 1; // the first index that may follow within after_seq
-    sqlite3_stmt *stmt = BIND(store, STMT_READ_RUNS, queue, priority, after_seq, past, (int64_t)*count);
-    size_t n = 0;
-    enum err err;
-    bool row;
-    while ((err = stmt_next(stmt, &row)) == ERR_OK && row && n < *count) {
-        struct run *run = &runs[n++];
-        *run = (struct run){sqlite3_column_int64(stmt, 0), column_u32(stmt, 1), column_u32(stmt, 2)};
-        if (run->seq == after_seq && run->first < past) {
-            run->first = past;
-        }
+    for (size_t i = 0; i < count; i++) {
+        free(rows[i].ids);
     }
-    sqlite3_reset(stmt);
-    *count = err == ERR_OK ? n : 0;
-    return err;
-}
-
-enum err store_read_backoff(struct store *store, struct mono after_due, int64_t after_seq,
-                            uint32_t after_index, struct backoff_row *rows, size_t *count)
-{
-    sqlite3_stmt *stmt =
-        BIND(store, STMT_READ_BACKOFF, after_due.ns, after_seq, after_index, (int64_t)*count);
-    size_t n = 0;
-    enum err err;
-    bool row;
-    while ((err = stmt_next(stmt, &row)) == ERR_OK && row && n < *count) {
-        err = read_key(stmt, &rows[n].key);
-        if (err != ERR_OK) {
-            break;
-        }
-        rows[n++].due.ns = sqlite3_column_int64(stmt, 4);
-    }
-    sqlite3_reset(stmt);
-    *count = err == ERR_OK ? n : 0;
-    return err;
+    free(rows);
 }
 
 // ---- the status table ----
@@ -116,9 +81,13 @@ enum status ingestion_status(const struct ingestion_row *row)
     return progress[STATUS_CANCELLED] > 0 ? STATUS_CANCELLED : STATUS_FAILED;
 }
 
-enum err read_ingestion(sqlite3_stmt *stmt, struct ingestion_row *row)
+// From a row of INGESTION_COLUMNS; ERR_STORAGE_IO when it makes no sense.
+static enum err read_ingestion(sqlite3_stmt *stmt, struct ingestion *ingestion)
 {
     static const enum status stored[] = {STATUS_TRIGGERED, STATUS_COMPLETED, STATUS_FAILED, STATUS_CANCELLED};
+    struct ingestion_row *row = &ingestion->row;
+    ingestion->marks = sqlite3_column_int64(stmt, 11);
+    ingestion->waiting = column_u32(stmt, 12);
     *row = (struct ingestion_row){
         .seq = sqlite3_column_int64(stmt, 0),
         .queue = sqlite3_column_int64(stmt, 2),
@@ -126,12 +95,17 @@ enum err read_ingestion(sqlite3_stmt *stmt, struct ingestion_row *row)
         .ids = column_u32(stmt, 5),
         .batches = column_u32(stmt, 6),
         .created.ms = sqlite3_column_int64(stmt, 7),
+        .accepted_ns = sqlite3_column_int64(stmt, 8),
+        .not_before.ms = sqlite3_column_int64(stmt, 9),
+        .deadline.ms = sqlite3_column_int64(stmt, 10),
+        .scheduled = (ingestion->marks & MARK_SCHEDULED) != 0,
+        .expired = (ingestion->marks & MARK_EXPIRED) != 0,
     };
     bool sound =
         column_id(stmt, 1, &row->id) && column_priority(stmt, 3, &row->priority) && row->batch_size > 0;
     uint64_t started = 0;
     for (int i = 0; i < (int)(sizeof stored / sizeof stored[0]); i++) {
-        row->progress[stored[i]] = column_u32(stmt, 8 + i);
+        row->progress[stored[i]] = column_u32(stmt, 13 + i);
         started += row->progress[stored[i]];
     }
     if (!sound || started > row->batches) {
@@ -141,17 +115,29 @@ enum err read_ingestion(sqlite3_stmt *stmt, struct ingestion_row *row)
     return ERR_OK;
 }
 
+enum err find_ingestion(sqlite3_stmt *stmt, bool *found, struct ingestion *ingestion)
+{
+    enum err err = stmt_next(stmt, found);
+    if (*found) {
+        err = read_ingestion(stmt, ingestion);
+        sqlite3_reset(stmt);
+    }
+    return err;
+}
+
 enum err store_find(struct store *store, const struct id *id, struct ingestion_row *row)
 {
-    sqlite3_stmt *stmt = store->statements[STMT_FIND_ID];
-    sqlite3_bind_blob(stmt, 1, id->bytes, sizeof id->bytes, SQLITE_STATIC);
+    struct ingestion ingestion;
     bool found;
-    enum err err = stmt_next(stmt, &found);
-    if (err != ERR_OK) {
-        return err;
+    sqlite3_stmt *stmt = store->statements[STMT_FIND_ID];
+    bind_id(stmt, 1, id);
+    enum err err = find_ingestion(stmt, &found, &ingestion);
+    if (err == ERR_OK && !found) {
+        return ERR_NOT_FOUND;
     }
-    err = found ? read_ingestion(stmt, row) : ERR_NOT_FOUND;
-    sqlite3_reset(stmt);
+    if (err == ERR_OK) {
+        *row = ingestion.row;
+    }
     return err;
 }
 
@@ -167,9 +153,12 @@ static enum err read_batch(sqlite3_stmt *stmt, struct batch_row *row)
         .attempts = column_u32(stmt, 2),
         .triggered.ms = sqlite3_column_int64(stmt, 3),
         .completed.ms = sqlite3_column_int64(stmt, 4),
-        .due.ns = sqlite3_column_int64(stmt, 5),
+        .interrupted = sqlite3_column_int64(stmt, 6) != 0,
     };
-    const unsigned char *error = sqlite3_column_text(stmt, 6);
+    if (row->state == BATCH_BACKOFF) {
+        row->due.ns = sqlite3_column_int64(stmt, 5);
+    }
+    const unsigned char *error = sqlite3_column_text(stmt, 7);
     if (error != NULL) {
         row->error = strdup((const char *)error);
         return row->error != NULL ? ERR_OK : ERR_NO_MEMORY;
@@ -186,7 +175,7 @@ enum err store_read_batches(struct store *store, int64_t seq, uint32_t first, ui
     enum err err;
     bool row;
     while ((err = stmt_next(stmt, &row)) == ERR_OK && row) {
-        err = grow(&array, n, sizeof **rows);
+        err = store_grow(&array, n, sizeof **rows);
         if (err == ERR_OK) {
             err = read_batch(stmt, (struct batch_row *)array + n);
         }
@@ -224,20 +213,55 @@ enum err store_read_ids(struct store *store, const struct ingestion_row *row, ui
     return ids_read(store, row->seq, from, count < left ? count : left, text);
 }
 
-enum err store_read_span(struct store *store, const struct ingestion_row *row, bool *any, uint32_t *first,
-                         uint32_t *last)
+// ---- when ingestions were accepted ----
+
+// The newest one with a seq up to this; *seq is 0 when there is none.
+static enum err newest(struct store *store, int64_t up_to, int64_t *seq, int64_t *accepted_ns,
+                       struct wall *created)
 {
-    sqlite3_stmt *stmt = BIND(store, STMT_SPAN, row->queue, row->priority, row->seq);
+    sqlite3_stmt *stmt = BIND(store, STMT_NEWEST, up_to);
     bool found;
     enum err err = stmt_next(stmt, &found);
-    *any = found && sqlite3_column_type(stmt, 0) != SQLITE_NULL;
-    if (*any) {
-        *first = column_u32(stmt, 0);
-        *last = column_u32(stmt, 1) - 1;
-    }
+    *seq = found ? sqlite3_column_int64(stmt, 0) : 0;
+    *accepted_ns = found ? sqlite3_column_int64(stmt, 1) : 0;
+    created->ms = found ? sqlite3_column_int64(stmt, 2) : 0;
     sqlite3_reset(stmt);
     return err;
 }
+
+enum err store_newest(struct store *store, bool *any, int64_t *accepted_ns, struct wall *created)
+{
+    int64_t seq;
+    enum err err = newest(store, INT64_MAX, &seq, accepted_ns, created);
+    *any = seq != 0;
+    return err;
+}
+
+// By halves, since it grows with seq: that saves an index.
+enum err store_seq_accepted_by(struct store *store, int64_t accepted_ns, int64_t *seq)
+{
+    int64_t low = 0;          // nothing up to here was accepted later
+    int64_t high = INT64_MAX; // what comes behind here was
+    enum err err = ERR_OK;
+    *seq = 0;
+    while (err == ERR_OK && low < high) {
+        // The first look is at the newest of all.
+        int64_t middle = high == INT64_MAX ? high : low + (high - low + 1) / 2;
+        int64_t found;
+        int64_t at_ns;
+        struct wall created;
+        err = newest(store, middle, &found, &at_ns, &created);
+        if (err == ERR_OK && found > low && at_ns > accepted_ns) {
+            high = found - 1;
+        } else if (err == ERR_OK) {
+            *seq = found > low ? found : *seq;
+            low = middle;
+        }
+    }
+    return err;
+}
+
+// ---- lists ----
 
 static bool matches(const struct list_request *filter, int64_t queue, const struct ingestion_row *row)
 {
@@ -260,14 +284,14 @@ enum err store_list(struct store *store, const struct list_request *filter, int6
             *next = looked_at;
             break;
         }
-        struct ingestion_row row;
-        err = read_ingestion(stmt, &row);
+        struct ingestion ingestion;
+        err = read_ingestion(stmt, &ingestion);
         if (err != ERR_OK) {
             break;
         }
-        looked_at = row.seq;
-        if (matches(filter, queue, &row)) {
-            rows[n++] = row;
+        looked_at = ingestion.row.seq;
+        if (matches(filter, queue, &ingestion.row)) {
+            rows[n++] = ingestion.row;
         }
     }
     sqlite3_reset(stmt);

@@ -10,7 +10,7 @@
 //
 // waiting_count sums up batches that wait by blocks of 64, 64^2 and 64^3 sequence numbers (levels 0, 1 and
 // 2).
-static const char create_everything[] =
+static const char create_everything[] = // version 1
     "CREATE TABLE meta ("
     " one INTEGER PRIMARY KEY CHECK (one = 1),"
     " boot BLOB NOT NULL,"
@@ -97,10 +97,77 @@ static const char create_everything[] =
     "CREATE INDEX batch_in_flight ON batch (seq, idx) WHERE state = 0;"
     "CREATE INDEX batch_backoff ON batch (due_ns, seq, idx) WHERE state = 2;";
 
-_Static_assert(BATCH_IN_FLIGHT == 0 && BATCH_WAITING == 1 && BATCH_BACKOFF == 2,
+_Static_assert(BATCH_IN_FLIGHT == 0 && BATCH_WAITING == 1 && BATCH_BACKOFF == 2 && BATCH_COMPLETED == 3 &&
+                   BATCH_FAILED == 4 && BATCH_CANCELLED == 5,
                "the SQL names them by number");
+_Static_assert(HOLD_NONE == 0 && HOLD_RETRY_AFTER == 1, "the SQL names them by number");
 
-const char *const store_schema_steps[] = {create_everything};
+// Version 2: many queues, and what may be done to what waits.
+//
+// A batch's queue is there for its indexes alone; completed ones of version 1 are in none and keep 0.
+// `due_ns` is the end of a backoff or, in flight, of a lease. An ingestion's marks are those of enum
+// ingestion_mark; accepted_ns is a moment of the age clock, which was before every other for what version 1
+// accepted.
+//
+// `scheduled` and `deadline` are indexes by time: a row of the one goes with MARK_SCHEDULED; one of the other
+// may outlive what it was for, and then says nothing. A row of `retry` says how far one request for retries
+// has come.
+//
+// Version 1 knew no lingers but defaults, and wrote default bursts down.
+static const char add_queues[] =
+    "ALTER TABLE meta ADD COLUMN age_offset_ns INTEGER NOT NULL DEFAULT 0;"
+
+    "ALTER TABLE queue ADD COLUMN headers TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE queue ADD COLUMN ids INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE queue ADD COLUMN breaker INTEGER NOT NULL DEFAULT 10;"
+    "ALTER TABLE queue ADD COLUMN lease_ns INTEGER NOT NULL DEFAULT 60000000000;"
+    "ALTER TABLE queue ADD COLUMN on_interrupt INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE queue ADD COLUMN aging_ns INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE queue ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE queue ADD COLUMN held_by INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE queue ADD COLUMN failures INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE queue ADD COLUMN probe_at_ns INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE queue ADD COLUMN delayed INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE queue SET linger_ns = -1, held_by = held_until_ns <> 0, burst = iif(burst = iif(rate_count = 0, "
+    "1, "
+    " max(1, min(4294967295, rate_count * 10000000 / rate_per_ns))), 0, burst);"
+    "CREATE TABLE deleted_queue ("
+    " id INTEGER PRIMARY KEY,"
+    " name TEXT NOT NULL) STRICT;"
+
+    "ALTER TABLE ingestion ADD COLUMN accepted_ns INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE ingestion ADD COLUMN not_before_ms INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE ingestion ADD COLUMN deadline_ms INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE ingestion ADD COLUMN marks INTEGER NOT NULL DEFAULT 0;"
+
+    "ALTER TABLE batch ADD COLUMN queue INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE batch ADD COLUMN interrupted INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE batch ADD COLUMN lease BLOB;"
+    "DROP INDEX batch_backoff;"
+    "UPDATE batch SET queue = (SELECT i.queue FROM ingestion i WHERE i.seq = batch.seq) WHERE state <> 3;"
+    "CREATE INDEX batch_backoff ON batch (queue, due_ns, seq, idx) WHERE state = 2;"
+    "CREATE INDEX batch_failed ON batch (queue, seq, idx) WHERE state = 4;"
+    "UPDATE queue SET delayed = (SELECT count(*) FROM batch b WHERE b.state = 2 AND b.queue = queue.id);"
+
+    "CREATE TABLE scheduled ("
+    " queue INTEGER NOT NULL,"
+    " due_ms INTEGER NOT NULL,"
+    " seq INTEGER NOT NULL,"
+    " PRIMARY KEY (queue, due_ms, seq)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE deadline ("
+    " queue INTEGER NOT NULL,"
+    " due_ms INTEGER NOT NULL,"
+    " seq INTEGER NOT NULL,"
+    " PRIMARY KEY (queue, due_ms, seq)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE retry ("
+    " id INTEGER PRIMARY KEY,"
+    " queue INTEGER NOT NULL,"
+    " next_seq INTEGER NOT NULL,"
+    " next_idx INTEGER NOT NULL,"
+    " last_seq INTEGER NOT NULL) STRICT;"
+    "CREATE INDEX retry_queue ON retry (queue);";
+
+const char *const store_schema_steps[] = {create_everything, add_queues};
 const int store_schema_version = sizeof store_schema_steps / sizeof store_schema_steps[0];
 
 int store_schema_migrate(sqlite3 *db, const char *const *steps, int from, int to)

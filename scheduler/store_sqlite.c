@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define PAGE_BYTES 4096
@@ -117,6 +118,33 @@ bool column_text(sqlite3_stmt *stmt, int column, char *text, size_t size)
     memcpy(text, from, len);
     text[len] = '\0';
     return true;
+}
+
+void bind_id(sqlite3_stmt *stmt, int parameter, const struct id *id)
+{
+    sqlite3_bind_blob(stmt, parameter, id->bytes, sizeof id->bytes, SQLITE_STATIC);
+}
+
+void bind_text_or_null(sqlite3_stmt *stmt, int parameter, const char *text)
+{
+    if (text != NULL) {
+        sqlite3_bind_text(stmt, parameter, text, -1, SQLITE_STATIC);
+    } else {
+        sqlite3_bind_null(stmt, parameter);
+    }
+}
+
+enum err store_grow(void **array, size_t count, size_t size)
+{
+    if (count != 0 && (count < 16 || (count & (count - 1)) != 0)) {
+        return ERR_OK;
+    }
+    void *grown = realloc(*array, (count == 0 ? 16 : 2 * count) * size);
+    if (grown == NULL) {
+        return ERR_NO_MEMORY;
+    }
+    *array = grown;
+    return ERR_OK;
 }
 
 // ---- transactions ----

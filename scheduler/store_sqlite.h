@@ -6,9 +6,13 @@
 // store_schema.c   the tables, and the steps from an older schema to this one
 // store_queues.c   start-up values, queues and their figures
 // store_write.c    ingestions and batches on their way
-// store_read.c     what start-up, the engine's look-ahead and the status table read
+// store_due.c      what waits for a moment, and what its moment brings
+// store_cancel.c   what is cancelled, by hand or by a deadline
+// store_retry.c    retries by hand
+// store_read.c     what start-up and the status table read
 // store_ids.c      the IDs of an ingestion, in chunks
-// store_counts.c   how many batches wait
+// store_waiting.c  the batches that wait, as runs
+// store_counts.c   how many of them there are
 #ifndef SLUICE_SCHEDULER_STORE_SQLITE_H
 #define SLUICE_SCHEDULER_STORE_SQLITE_H
 
@@ -22,8 +26,8 @@
 // ---- statements ----
 
 #define INGESTION_COLUMNS                                                                                    \
-    "seq, id, queue, priority, batch_size, id_count, batch_count, created_ms, "                              \
-    "triggered, completed, failed, cancelled"
+    "seq, id, queue, priority, batch_size, id_count, batch_count, created_ms, accepted_ns, not_before_ms, "  \
+    "deadline_ms, marks, waiting, triggered, completed, failed, cancelled"
 
 // Every statement is prepared when the store is opened, which also proves that the schema is the one we know.
 #define STATEMENT_LIST(X)                                                                                    \
@@ -31,27 +35,37 @@
     X(COMMIT, "COMMIT")                                                                                      \
     X(ROLLBACK, "ROLLBACK")                                                                                  \
     /* start-up and queues */                                                                                \
-    X(LOAD_META, "SELECT boot, flags FROM meta")                                                             \
-    X(SAVE_META, "UPDATE meta SET boot = ?1, flags = ?2")                                                    \
-    X(LOAD_QUEUES, "SELECT id, name, target, rate_count, rate_per_ns, burst, linger_ns, concurrency, "       \
-                   "batch_size, max_id, timeout_ns, max_attempts, min_backoff_ns, max_backoff_ns, "          \
-                   "max_hold_ns, tat_ns, tat_fraction, held_until_ns, held_until_ms, delivery_ns, "          \
-                   "dispatched, completed, failed FROM queue ORDER BY id")                                   \
+    X(LOAD_META, "SELECT boot, age_offset_ns, flags FROM meta")                                              \
+    X(SAVE_META, "UPDATE meta SET age_offset_ns = ?1, boot = ?2, flags = ?3")                                \
+    X(LOAD_QUEUES, "SELECT id, name, target, headers, rate_count, rate_per_ns, burst, linger_ns, "           \
+                   "concurrency, batch_size, ids, max_id, timeout_ns, max_attempts, min_backoff_ns, "        \
+                   "max_backoff_ns, max_hold_ns, breaker, lease_ns, on_interrupt, aging_ns, tat_ns, "        \
+                   "tat_fraction, paused, held_until_ns, held_until_ms, held_by, failures, probe_at_ns, "    \
+                   "delivery_ns, delayed, dispatched, completed, failed FROM queue ORDER BY id")             \
+    X(NEXT_QUEUE, "SELECT id FROM queue WHERE id > ?1 ORDER BY id LIMIT 1")                                  \
     X(INSERT_QUEUE, "INSERT INTO queue (name) VALUES (?1)")                                                  \
     X(UPDATE_QUEUE, "UPDATE queue SET rate_count = ?2, rate_per_ns = ?3, burst = ?4, linger_ns = ?5, "       \
-                    "concurrency = ?6, batch_size = ?7, max_id = ?8, timeout_ns = ?9, max_attempts = ?10, "  \
-                    "min_backoff_ns = ?11, max_backoff_ns = ?12, max_hold_ns = ?13, target = ?14 "           \
-                    "WHERE id = ?1")                                                                         \
-    X(UPDATE_FIGURES, "UPDATE queue SET tat_ns = ?2, tat_fraction = ?3, held_until_ns = ?4, "                \
-                      "held_until_ms = ?5, delivery_ns = ?6, dispatched = ?7, completed = ?8, failed = ?9 "  \
+                    "concurrency = ?6, batch_size = ?7, ids = ?8, max_id = ?9, timeout_ns = ?10, "           \
+                    "max_attempts = ?11, min_backoff_ns = ?12, max_backoff_ns = ?13, max_hold_ns = ?14, "    \
+                    "breaker = ?15, lease_ns = ?16, on_interrupt = ?17, aging_ns = ?18, target = ?19, "      \
+                    "headers = ?20 WHERE id = ?1")                                                           \
+    X(UPDATE_FIGURES, "UPDATE queue SET tat_ns = ?2, tat_fraction = ?3, paused = ?4, held_until_ns = ?5, "   \
+                      "held_until_ms = ?6, held_by = ?7, failures = ?8, probe_at_ns = ?9, "                  \
+                      "delivery_ns = ?10, delayed = ?11, dispatched = ?12, completed = ?13, failed = ?14 "   \
                       "WHERE id = ?1")                                                                       \
-    X(REBASE_BACKOFF, "UPDATE batch SET due_ns = ?1 WHERE state = 2 AND (seq, idx) IN (SELECT seq, idx "     \
-                      "FROM batch INDEXED BY batch_backoff WHERE state = 2 AND due_ns > ?1 LIMIT 1000)")     \
-    X(IN_FLIGHT, "SELECT i.queue, i.priority, b.seq, b.idx FROM batch b INDEXED BY batch_in_flight "         \
+    X(KEEP_NAME, "INSERT INTO deleted_queue (id, name) SELECT id, name FROM queue WHERE id = ?1")            \
+    X(DELETE_QUEUE, "DELETE FROM queue WHERE id = ?1")                                                       \
+    X(DELETE_QUEUE_RETRIES, "DELETE FROM retry WHERE queue = ?1")                                            \
+    X(DELETE_QUEUE_DEADLINES, "DELETE FROM deadline WHERE queue = ?1")                                       \
+    X(QUEUE_NAME, "SELECT name FROM queue WHERE id = ?1 UNION ALL "                                          \
+                  "SELECT name FROM deleted_queue WHERE id = ?1")                                            \
+    X(IN_FLIGHT, "SELECT i.queue, i.priority, b.seq, b.idx, b.attempts, b.excused, b.lease, b.due_ns, "      \
+                 "i.id, i.marks, i.batch_size, i.id_count FROM batch b INDEXED BY batch_in_flight "          \
                  "CROSS JOIN ingestion i ON i.seq = b.seq WHERE b.state = 0 ORDER BY b.seq, b.idx")          \
     /* runs of waiting batches */                                                                            \
-    X(READ_RUNS, "SELECT seq, first_idx, end_idx FROM waiting WHERE queue = ?1 AND priority = ?2 AND "       \
-                 "(seq, end_idx) > (?3, ?4) ORDER BY seq, end_idx LIMIT ?5")                                 \
+    X(READ_RUNS, "SELECT w.seq, w.first_idx, w.end_idx, i.accepted_ns FROM waiting w "                       \
+                 "CROSS JOIN ingestion i ON i.seq = w.seq WHERE w.queue = ?1 AND w.priority = ?2 AND "       \
+                 "(w.seq, w.end_idx) > (?3, ?4) ORDER BY w.seq, w.end_idx LIMIT ?5")                         \
     X(FIND_RUN, "SELECT first_idx, end_idx FROM waiting WHERE queue = ?1 AND priority = ?2 AND seq = ?3 "    \
                 "AND end_idx > ?4 ORDER BY end_idx LIMIT 1")                                                 \
     X(SPAN, "SELECT (SELECT first_idx FROM waiting WHERE queue = ?1 AND priority = ?2 AND seq = ?3 "         \
@@ -62,6 +76,11 @@
     X(SHORTEN_RUN, "UPDATE waiting SET first_idx = ?5 WHERE queue = ?1 AND priority = ?2 AND seq = ?3 AND "  \
                    "end_idx = ?4")                                                                           \
     X(DELETE_RUN, "DELETE FROM waiting WHERE queue = ?1 AND priority = ?2 AND seq = ?3 AND end_idx = ?4")    \
+    X(DELETE_RUNS, "DELETE FROM waiting WHERE queue = ?1 AND priority = ?2 AND seq = ?3")                    \
+    X(DELETE_FRESH_RUNS, /* the batches of a run are all alike: without a row, with attempts 0, or neither   \
+                          */                                                                                 \
+      "DELETE FROM waiting WHERE queue = ?1 AND priority = ?2 AND seq = ?3 AND NOT EXISTS (SELECT 1 FROM "   \
+      "batch b WHERE b.seq = waiting.seq AND b.idx = waiting.first_idx AND b.attempts > 0)")                 \
     /* counts of waiting batches */                                                                          \
     X(ADD_COUNT, "INSERT INTO waiting_count (queue, priority, level, block, n) VALUES (?1, ?2, ?3, ?4, ?5) " \
                  "ON CONFLICT DO UPDATE SET n = n + excluded.n")                                             \
@@ -75,36 +94,94 @@
                 "priority = ?2 AND seq = ?3 AND first_idx < ?4")                                             \
     /* ingestions */                                                                                         \
     X(INSERT_INGESTION, "INSERT INTO ingestion (queue, priority, batch_size, id_count, batch_count, "        \
-                        "created_ms, waiting, id, idempotency_key) "                                         \
-                        "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?5, ?7, ?8) ON CONFLICT DO NOTHING")                \
+                        "created_ms, accepted_ns, not_before_ms, deadline_ms, waiting, marks, id, "          \
+                        "idempotency_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) "  \
+                        "ON CONFLICT DO NOTHING")                                                            \
     X(FIND_ID, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE id = ?1")                                  \
     X(FIND_KEY, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE idempotency_key = ?1")                    \
+    X(FIND_SEQ, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE seq = ?1")                                \
     X(LIST, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE seq < ?1 ORDER BY seq DESC")                  \
+    X(NEWEST, "SELECT seq, accepted_ns, created_ms FROM ingestion WHERE seq <= ?1 ORDER BY seq DESC "        \
+              "LIMIT 1")                                                                                     \
     X(COUNT_DISPATCH, "UPDATE ingestion SET waiting = waiting - 1, triggered = triggered + ?2 "              \
                       "WHERE seq = ?1 RETURNING id, batch_size, id_count")                                   \
     X(COUNT_RETURN, "UPDATE ingestion SET waiting = waiting + 1 WHERE seq = ?1")                             \
     X(COUNT_FINISH, "UPDATE ingestion SET triggered = triggered - 1, completed = completed + ?2, "           \
-                    "failed = failed + ?3 WHERE seq = ?1")                                                   \
+                    "failed = failed + ?3, cancelled = cancelled + ?4 WHERE seq = ?1")                       \
+    X(COUNT_RETRY, "UPDATE ingestion SET failed = failed - ?2, waiting = waiting + ?2 WHERE seq = ?1")       \
+    X(COUNT_CANCEL, "UPDATE ingestion SET waiting = waiting - ?2, triggered = triggered - ?3, "              \
+                    "cancelled = cancelled + ?4, marks = marks & ~1 | ?5 WHERE seq = ?1")                    \
+    X(COUNT_START, "UPDATE ingestion SET waiting = batch_count, marks = marks & ~1 WHERE seq = ?1 AND "      \
+                   "marks & 1 RETURNING not_before_ms")                                                      \
+    X(UNMARK_CANCELLED, "UPDATE ingestion SET marks = marks & ~2 WHERE seq = ?1 AND marks & 2")              \
     X(INSERT_IDS, "INSERT INTO ids (seq, chunk, text) VALUES (?1, ?2, ?3)")                                  \
     X(READ_IDS, "SELECT text FROM ids WHERE seq = ?1 AND chunk >= ?2 ORDER BY chunk")                        \
     /* batches */                                                                                            \
-    X(START_BATCH, "INSERT INTO batch (seq, idx, state, attempts, excused, triggered_ms) "                   \
-                   "VALUES (?1, ?2, 0, 1, 0, ?3) ON CONFLICT DO UPDATE SET state = 0, "                      \
-                   "attempts = attempts + 1 WHERE state = 1 RETURNING attempts, excused")                    \
-    X(FINISH_BATCH, "UPDATE batch SET state = ?3, excused = excused + ?4, completed_ms = ?5, due_ns = ?6, "  \
-                    "error = ?7 WHERE seq = ?1 AND idx = ?2 AND state = 0")                                  \
+    X(START_BATCH, "INSERT INTO batch (seq, idx, queue, state, attempts, excused, triggered_ms, due_ns, "    \
+                   "lease) VALUES (?1, ?2, ?3, 0, 1, 0, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET state = 0, "   \
+                   "triggered_ms = iif(attempts = 0, excluded.triggered_ms, triggered_ms), "                 \
+                   "attempts = attempts + 1, due_ns = excluded.due_ns, lease = excluded.lease "              \
+                   "WHERE state = 1 RETURNING attempts, excused")                                            \
+    X(FINISH_BATCH, "UPDATE batch SET state = ?3, excused = excused + ?4, interrupted = interrupted | ?5, "  \
+                    "completed_ms = ?6, due_ns = ?7, error = ?8, lease = NULL "                              \
+                    "WHERE seq = ?1 AND idx = ?2 AND state = 0")                                             \
+    X(EXTEND_LEASE, "UPDATE batch SET due_ns = ?3 WHERE seq = ?1 AND idx = ?2 AND state = 0 AND lease = ?4") \
     X(PROMOTE_BATCH, "UPDATE batch SET state = 1, due_ns = NULL WHERE seq = ?1 AND idx = ?2 AND state = 2")  \
-    X(READ_BACKOFF, "SELECT i.queue, i.priority, b.seq, b.idx, b.due_ns FROM batch b "                       \
+    X(CANCEL_STARTED, "UPDATE batch SET state = 5, completed_ms = ?3, due_ns = NULL WHERE seq = ?1 AND "     \
+                      "state = ?2 AND attempts > 0")                                                         \
+    X(CANCEL_FRESH, "UPDATE batch SET state = 5, completed_ms = ?2, error = ?3 WHERE seq = ?1 AND "          \
+                    "state = 1 AND attempts = 0")                                                            \
+    X(READ_BATCHES, "SELECT idx, state, attempts, triggered_ms, completed_ms, due_ns, interrupted, error "   \
+                    "FROM batch WHERE seq = ?1 AND idx >= ?2 AND idx < ?3 ORDER BY idx")                     \
+    /* what waits for a moment */                                                                            \
+    X(REBASE_BACKOFF, "UPDATE batch SET due_ns = ?1 WHERE state = 2 AND (seq, idx) IN (SELECT seq, idx "     \
+                      "FROM batch INDEXED BY batch_backoff WHERE state = 2 AND queue = ?2 AND due_ns > ?1 "  \
+                      "LIMIT 1000)")                                                                         \
+    X(REBASE_LEASES, "UPDATE batch INDEXED BY batch_in_flight SET due_ns = ?1 WHERE state = 0 AND "          \
+                     "lease IS NOT NULL AND due_ns > ?1")                                                    \
+    X(NEXT_BACKOFF, "SELECT min(due_ns) FROM batch INDEXED BY batch_backoff WHERE state = 2 AND queue = ?1") \
+    X(NEXT_SCHEDULED, "SELECT min(due_ms) FROM scheduled WHERE queue = ?1")                                  \
+    X(NEXT_DEADLINE, "SELECT min(due_ms) FROM deadline WHERE queue = ?1")                                    \
+    X(READ_BACKOFF, "SELECT i.priority, i.accepted_ns, b.seq, b.idx, b.idx + 1, b.due_ns FROM batch b "      \
                     "INDEXED BY batch_backoff CROSS JOIN ingestion i ON i.seq = b.seq WHERE b.state = 2 "    \
-                    "AND (b.due_ns, b.seq, b.idx) > (?1, ?2, ?3) ORDER BY b.due_ns, b.seq, b.idx LIMIT ?4")  \
-    X(READ_BATCHES, "SELECT idx, state, attempts, triggered_ms, completed_ms, due_ns, error FROM batch "     \
-                    "WHERE seq = ?1 AND idx >= ?2 AND idx < ?3 ORDER BY idx")
+                    "AND b.queue = ?1 AND b.due_ns <= ?2 ORDER BY b.due_ns, b.seq, b.idx LIMIT ?3")          \
+    X(READ_SCHEDULED, "SELECT i.priority, i.accepted_ns, s.seq, 0, i.batch_count, s.due_ms FROM "            \
+                      "scheduled s CROSS JOIN ingestion i ON i.seq = s.seq WHERE s.queue = ?1 AND "          \
+                      "s.due_ms <= ?2 ORDER BY s.due_ms, s.seq LIMIT ?3")                                    \
+    X(INSERT_SCHEDULED, "INSERT INTO scheduled (queue, due_ms, seq) VALUES (?1, ?2, ?3)")                    \
+    X(DELETE_SCHEDULED, "DELETE FROM scheduled WHERE queue = ?1 AND due_ms = ?2 AND seq = ?3")               \
+    X(INSERT_DEADLINE, "INSERT INTO deadline (queue, due_ms, seq) VALUES (?1, ?2, ?3)")                      \
+    X(DELETE_DEADLINE, "DELETE FROM deadline WHERE queue = ?1 AND due_ms = ?2 AND seq = ?3")                 \
+    X(DUE_DEADLINE, "SELECT due_ms, seq FROM deadline WHERE queue = ?1 AND due_ms <= ?2 "                    \
+                    "ORDER BY due_ms, seq LIMIT 1")                                                          \
+    /* retries by hand */                                                                                    \
+    X(INSERT_RETRY, "INSERT INTO retry (queue, next_seq, next_idx, last_seq) SELECT ?1, seq, idx, ?3 "       \
+                    "FROM batch INDEXED BY batch_failed WHERE state = 4 AND queue = ?1 AND seq >= ?2 AND "   \
+                    "seq <= ?3 ORDER BY seq, idx LIMIT 1")                                                   \
+    X(NEXT_RETRY, "SELECT id, queue, next_seq, next_idx, last_seq FROM retry WHERE id > 0 ORDER BY id "      \
+                  "LIMIT 1")                                                                                 \
+    X(UPDATE_RETRY, "UPDATE retry SET next_seq = ?2, next_idx = ?3 WHERE id = ?1")                           \
+    X(DELETE_RETRY, "DELETE FROM retry WHERE id = ?1")                                                       \
+    X(READ_FAILED, "SELECT b.seq, b.idx, i.priority, i.accepted_ns, i.marks FROM batch b "                   \
+                   "INDEXED BY batch_failed CROSS JOIN ingestion i ON i.seq = b.seq WHERE b.state = 4 AND "  \
+                   "b.queue = ?1 AND (b.seq, b.idx) >= (?2, ?3) AND b.seq <= ?4 ORDER BY b.seq, b.idx "      \
+                   "LIMIT ?5")                                                                               \
+    X(RETRY_BATCHES, "UPDATE batch SET state = 1, attempts = 0, excused = 0, triggered_ms = 0, "             \
+                     "completed_ms = 0, interrupted = 0, error = NULL WHERE seq = ?1 AND idx >= ?2 AND "     \
+                     "idx < ?3 AND state = 4")
 
 enum statement {
 #define STATEMENT_ENUM(name, sql) STMT_##name,
     STATEMENT_LIST(STATEMENT_ENUM)
 #undef STATEMENT_ENUM
         STATEMENTS
+};
+
+// What the column `marks` of an ingestion is made of; the statements name them by number.
+enum ingestion_mark {
+    MARK_SCHEDULED = 1, // all of it waits for not_before
+    MARK_CANCELLED = 2, // by hand
+    MARK_EXPIRED = 4,   // by its deadline
 };
 
 // ---- the open store ----
@@ -156,6 +233,11 @@ bool column_id(sqlite3_stmt *stmt, int column, struct id *id);
 bool column_priority(sqlite3_stmt *stmt, int column, enum priority *priority);
 // False when the text does not fit.
 bool column_text(sqlite3_stmt *stmt, int column, char *text, size_t size);
+void bind_id(sqlite3_stmt *stmt, int parameter, const struct id *id);
+void bind_text_or_null(sqlite3_stmt *stmt, int parameter, const char *text);
+
+// Room for one more element of an array that grows by doubling.
+MUST_CHECK enum err store_grow(void **array, size_t count, size_t size);
 
 // ---- store_schema.c ----
 
@@ -172,7 +254,20 @@ MUST_CHECK enum err ids_write(struct store *store, int64_t seq, const struct ids
 // Appends the IDs with from <= position < from + count, which exist.
 MUST_CHECK enum err ids_read(struct store *store, int64_t seq, uint32_t from, uint32_t count,
                              struct buf *text);
+// The IDs of one batch of an ingestion of that many, which the caller frees.
+MUST_CHECK enum err ids_of_batch(struct store *store, const struct place *place, uint32_t batch_size,
+                                 uint32_t ids, char **text);
 MUST_CHECK enum err ids_same(struct store *store, int64_t seq, const struct ids *ids, bool *same);
+
+// ---- store_waiting.c ----
+
+// Puts a run among the waiting; ingestion.waiting is the caller's.
+MUST_CHECK enum err waiting_add(struct store *store, int64_t queue, enum priority priority,
+                                const struct run *run);
+// Takes one batch out of the run it waits in; ingestion.waiting is the caller's.
+MUST_CHECK enum err waiting_take(struct store *store, const struct batch_key *key);
+// Puts a batch that was dispatched before back to its place.
+MUST_CHECK enum err waiting_return(struct store *store, const struct batch_key *key);
 
 // ---- store_counts.c ----
 
@@ -185,7 +280,13 @@ MUST_CHECK enum err counts_flush(struct store *store);
 
 // ---- store_read.c ----
 
-// From a row of INGESTION_COLUMNS; ERR_STORAGE_IO when it makes no sense.
-MUST_CHECK enum err read_ingestion(sqlite3_stmt *stmt, struct ingestion_row *row);
+// An ingestion with what only the store needs to know.
+struct ingestion {
+    struct ingestion_row row;
+    int64_t marks;    // of enum ingestion_mark
+    uint32_t waiting; // batches, those that wait for another attempt among them
+};
+// Runs a statement that gives one row of INGESTION_COLUMNS, or none.
+MUST_CHECK enum err find_ingestion(sqlite3_stmt *stmt, bool *found, struct ingestion *ingestion);
 
 #endif

@@ -3,53 +3,57 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 // ---- ingestions ----
 
-static void bind_text_or_null(sqlite3_stmt *stmt, int parameter, const char *text)
-{
-    if (text != NULL) {
-        sqlite3_bind_text(stmt, parameter, text, -1, SQLITE_STATIC);
-    } else {
-        sqlite3_bind_null(stmt, parameter);
-    }
-}
-
-// One row of INGESTION_COLUMNS, or none.
-static enum err find_ingestion(sqlite3_stmt *stmt, bool *found, struct ingestion_row *row)
-{
-    enum err err = stmt_next(stmt, found);
-    if (*found) {
-        err = read_ingestion(stmt, row);
-        sqlite3_reset(stmt);
-    }
-    return err;
-}
-
 // What is there under the ID or else under the key, and the result if it says something else.
 static enum err find_earlier(struct store *store, const struct ingest_request *request, bool *found,
-                             struct ingestion_row *row, enum insert_result *reused)
+                             struct ingestion *ingestion, enum insert_result *reused)
 {
     sqlite3_stmt *stmt = store->statements[STMT_FIND_ID];
-    sqlite3_bind_blob(stmt, 1, request->id.bytes, sizeof request->id.bytes, SQLITE_STATIC);
+    bind_id(stmt, 1, &request->id);
     *reused = INSERT_ID_REUSED;
-    enum err err = find_ingestion(stmt, found, row);
+    enum err err = find_ingestion(stmt, found, ingestion);
     if (err == ERR_OK && !*found && request->idempotency_key != NULL) {
         stmt = store->statements[STMT_FIND_KEY];
         sqlite3_bind_text(stmt, 1, request->idempotency_key, -1, SQLITE_STATIC);
         *reused = INSERT_KEY_REUSED;
-        err = find_ingestion(stmt, found, row);
+        err = find_ingestion(stmt, found, ingestion);
     }
     return err;
+}
+
+// Whether an earlier ingestion is on the queue of a request: the one there is, or one of its name that was
+// deleted.
+static enum err same_queue(struct store *store, int64_t earlier, const struct insert *insert, bool *same)
+{
+    char name[QUEUE_NAME_SIZE];
+    *same = earlier == insert->queue;
+    if (*same) {
+        return ERR_OK;
+    }
+    enum err err = store_queue_name(store, earlier, name);
+    *same = err == ERR_OK && strcmp(name, insert->request->queue) == 0;
+    return err == ERR_NOT_FOUND ? ERR_OK : err;
+}
+
+static enum err same_content(struct store *store, const struct ingestion_row *row,
+                             const struct insert *insert, bool *same)
+{
+    const struct ingest_request *request = insert->request;
+    *same = row->priority == request->priority && row->ids == request->ids.count &&
+            row->not_before.ms == request->not_before.ms && row->deadline.ms == request->deadline.ms;
+    enum err err = *same ? same_queue(store, row->queue, insert, same) : ERR_OK;
+    return err == ERR_OK && *same ? ids_same(store, row->seq, &request->ids, same) : err;
 }
 
 // For what is not inserted: the result that says why.
 static enum err compare(struct store *store, struct insert *insert)
 {
-    const struct ingest_request *request = insert->request;
-    struct ingestion_row row;
+    struct ingestion earlier;
     bool found;
-    enum err err = find_earlier(store, request, &found, &row, &insert->result);
+    enum err err = find_earlier(store, insert->request, &found, &earlier, &insert->result);
     if (err != ERR_OK) {
         return err;
     }
@@ -58,23 +62,29 @@ static enum err compare(struct store *store, struct insert *insert)
         // Otherwise the indexes disagree: something was in the way of the insertion.
         return insert->only_replay ? ERR_OK : ERR_STORAGE_IO;
     }
-    bool same =
-        row.queue == insert->queue && row.priority == request->priority && row.ids == request->ids.count;
-    if (same) {
-        err = ids_same(store, row.seq, &request->ids, &same);
-    }
+    bool same;
+    err = same_content(store, &earlier.row, insert, &same);
     if (err == ERR_OK && same) {
         insert->result = INSERT_REPLAYED;
-        insert->ingestion = row.id;
+        insert->ingestion = earlier.row.id;
     }
     return err;
 }
 
-static enum err insert_run(struct store *store, int64_t queue, enum priority priority, const struct run *run)
+// Puts a new ingestion among the waiting, or into the index by not_before.
+static enum err place_ingestion(struct store *store, const struct insert *insert, bool scheduled)
 {
-    enum err err = stmt_run(BIND(store, STMT_INSERT_RUN, queue, priority, run->seq, run->first, run->end));
-    if (err == ERR_OK) {
-        err = counts_add(store, queue, priority, run->seq, (int64_t)run->end - run->first);
+    const struct ingest_request *request = insert->request;
+    enum err err;
+    if (scheduled) {
+        err =
+            stmt_run(BIND(store, STMT_INSERT_SCHEDULED, insert->queue, request->not_before.ms, insert->seq));
+    } else {
+        struct run run = {.seq = insert->seq, .first = 0, .end = insert->batches};
+        err = waiting_add(store, insert->queue, request->priority, &run);
+    }
+    if (err == ERR_OK && request->deadline.ms != 0) {
+        err = stmt_run(BIND(store, STMT_INSERT_DEADLINE, insert->queue, request->deadline.ms, insert->seq));
     }
     return err;
 }
@@ -84,10 +94,13 @@ static enum err insert_ingestion(struct store *store, struct insert *insert, boo
 {
     const struct ingest_request *request = insert->request;
     uint32_t batches = (request->ids.count + insert->batch_size - 1) / insert->batch_size;
-    sqlite3_stmt *stmt = BIND(store, STMT_INSERT_INGESTION, insert->queue, request->priority,
-                              insert->batch_size, request->ids.count, batches, insert->now.ms);
-    sqlite3_bind_blob(stmt, 7, request->id.bytes, sizeof request->id.bytes, SQLITE_STATIC);
-    bind_text_or_null(stmt, 8, request->idempotency_key);
+    bool scheduled = request->not_before.ms > insert->now.ms;
+    sqlite3_stmt *stmt =
+        BIND(store, STMT_INSERT_INGESTION, insert->queue, request->priority, insert->batch_size,
+             request->ids.count, batches, insert->now.ms, insert->accepted_ns, request->not_before.ms,
+             request->deadline.ms, scheduled ? 0 : batches, scheduled ? MARK_SCHEDULED : 0);
+    bind_id(stmt, 12, &request->id);
+    bind_text_or_null(stmt, 13, request->idempotency_key);
     enum err err = stmt_run(stmt);
     *made = err == ERR_OK && sqlite3_changes(store->db) == 1;
     if (!*made) {
@@ -98,11 +111,7 @@ static enum err insert_ingestion(struct store *store, struct insert *insert, boo
     insert->batches = batches;
     insert->ingestion = request->id;
     err = ids_write(store, insert->seq, &request->ids);
-    if (err == ERR_OK) {
-        struct run run = {insert->seq, 0, batches};
-        err = insert_run(store, insert->queue, request->priority, &run);
-    }
-    return err;
+    return err == ERR_OK ? place_ingestion(store, insert, scheduled) : err;
 }
 
 // Taken for new until an index finds the ID or the key: that saves two look-ups for each ingestion.
@@ -124,51 +133,17 @@ enum err store_insert(struct store *store, struct insert *inserts, size_t count)
 
 // ---- batches ----
 
-// Takes one batch out of the run it waits in.
-static enum err take_waiting(struct store *store, const struct batch_key *key)
-{
-    const struct place *place = &key->place;
-    sqlite3_stmt *stmt = BIND(store, STMT_FIND_RUN, key->queue, place->priority, place->seq, place->index);
-    bool found;
-    enum err err = stmt_next(stmt, &found);
-    if (err != ERR_OK) {
-        return err;
-    }
-    struct run run = {place->seq, found ? column_u32(stmt, 0) : 0, found ? column_u32(stmt, 1) : 0};
-    sqlite3_reset(stmt);
-    if (!found || run.first > place->index) {
-        return ERR_STORAGE_IO; // it does not wait
-    }
-    if (place->index + 1 < run.end) {
-        stmt = BIND(store, STMT_SHORTEN_RUN, key->queue, place->priority, place->seq, run.end,
-                    (int64_t)place->index + 1);
-    } else {
-        stmt = BIND(store, STMT_DELETE_RUN, key->queue, place->priority, place->seq, run.end);
-    }
-    err = stmt_run_one(stmt);
-    if (err == ERR_OK && run.first < place->index) {
-        err = stmt_run(
-            BIND(store, STMT_INSERT_RUN, key->queue, place->priority, place->seq, run.first, place->index));
-    }
-    return err != ERR_OK ? err : counts_add(store, key->queue, place->priority, place->seq, -1);
-}
-
-// Puts a batch that was dispatched before back to its place.
-static enum err return_waiting(struct store *store, const struct batch_key *key)
-{
-    const struct place *place = &key->place;
-    enum err err = stmt_run_one(BIND(store, STMT_COUNT_RETURN, place->seq));
-    if (err == ERR_OK) {
-        struct run run = {place->seq, place->index, place->index + 1};
-        err = insert_run(store, key->queue, place->priority, &run);
-    }
-    return err;
-}
-
 static enum err start_batch(struct store *store, struct dispatch_row *row)
 {
     const struct place *place = &row->key.place;
-    sqlite3_stmt *stmt = BIND(store, STMT_START_BATCH, place->seq, place->index, row->now.ms);
+    sqlite3_stmt *stmt = BIND(store, STMT_START_BATCH, place->seq, place->index, row->key.queue, row->now.ms,
+                              row->lease_until.ns);
+    if (row->leased) {
+        bind_id(stmt, 6, &row->lease);
+    } else {
+        sqlite3_bind_null(stmt, 5);
+        sqlite3_bind_null(stmt, 6);
+    }
     bool found;
     enum err err = stmt_next(stmt, &found);
     if (err != ERR_OK || !found) {
@@ -179,29 +154,10 @@ static enum err start_batch(struct store *store, struct dispatch_row *row)
     return stmt_run(stmt);
 }
 
-static enum err read_batch_ids(struct store *store, struct dispatch_row *row, uint32_t batch_size,
-                               uint32_t ids)
-{
-    uint64_t from = (uint64_t)row->key.place.index * batch_size;
-    if (batch_size == 0 || from >= ids) {
-        return ERR_STORAGE_IO;
-    }
-    uint32_t left = ids - (uint32_t)from;
-    struct buf text;
-    buf_init(&text);
-    enum err err =
-        ids_read(store, row->key.place.seq, (uint32_t)from, left < batch_size ? left : batch_size, &text);
-    if (err == ERR_OK) {
-        row->ids = buf_take(&text, NULL);
-    }
-    buf_fini(&text);
-    return err;
-}
-
 static enum err dispatch_one(struct store *store, struct dispatch_row *row)
 {
     const struct place *place = &row->key.place;
-    enum err err = take_waiting(store, &row->key);
+    enum err err = waiting_take(store, &row->key);
     if (err == ERR_OK) {
         err = start_batch(store, row);
     }
@@ -219,7 +175,7 @@ static enum err dispatch_one(struct store *store, struct dispatch_row *row)
     uint32_t ids = column_u32(stmt, 2);
     err = stmt_run(stmt);
     if (err == ERR_OK) {
-        err = sound ? read_batch_ids(store, row, batch_size, ids) : ERR_STORAGE_IO;
+        err = sound ? ids_of_batch(store, place, batch_size, ids, &row->ids) : ERR_STORAGE_IO;
     }
     return err;
 }
@@ -240,24 +196,37 @@ enum err store_dispatch(struct store *store, struct dispatch_row *rows, size_t c
     return store_written(store, err);
 }
 
+static bool is_final(enum batch_state state)
+{
+    switch (state) {
+    case BATCH_COMPLETED:
+    case BATCH_FAILED:
+    case BATCH_CANCELLED:
+        return true;
+    case BATCH_IN_FLIGHT:
+    case BATCH_WAITING:
+    case BATCH_BACKOFF:
+        return false;
+    }
+    return false;
+}
+
 static enum err finish_one(struct store *store, const struct finish_row *row)
 {
     const struct place *place = &row->key.place;
-    bool final = row->state == BATCH_COMPLETED || row->state == BATCH_FAILED;
-    bool backoff = row->state == BATCH_BACKOFF;
-    assert(final || backoff || row->state == BATCH_WAITING);
+    assert(row->state != BATCH_IN_FLIGHT);
     sqlite3_stmt *stmt = BIND(store, STMT_FINISH_BATCH, place->seq, place->index, row->state, row->excused,
-                              final ? row->now.ms : 0, row->due.ns);
-    if (!backoff) {
-        sqlite3_bind_null(stmt, 6);
+                              row->interrupted, is_final(row->state) ? row->now.ms : 0, row->due.ns);
+    if (row->state != BATCH_BACKOFF) {
+        sqlite3_bind_null(stmt, 7);
     }
-    bind_text_or_null(stmt, 7, row->error != NULL && row->error[0] != '\0' ? row->error : NULL);
+    bind_text_or_null(stmt, 8, row->error != NULL && row->error[0] != '\0' ? row->error : NULL);
     enum err err = stmt_run_one(stmt);
-    if (err == ERR_OK && final) {
+    if (err == ERR_OK && is_final(row->state)) {
         err = stmt_run_one(BIND(store, STMT_COUNT_FINISH, place->seq, row->state == BATCH_COMPLETED,
-                                row->state == BATCH_FAILED));
-    } else if (err == ERR_OK && !backoff) {
-        err = return_waiting(store, &row->key);
+                                row->state == BATCH_FAILED, row->state == BATCH_CANCELLED));
+    } else if (err == ERR_OK && row->state == BATCH_WAITING) {
+        err = waiting_return(store, &row->key);
     }
     return err;
 }
@@ -271,24 +240,10 @@ enum err store_finish(struct store *store, const struct finish_row *rows, size_t
     return store_written(store, err);
 }
 
-enum err store_promote(struct store *store, const struct batch_key *keys, size_t count)
+enum err store_extend_lease(struct store *store, const struct id *lease, const struct place *place,
+                            struct mono until)
 {
-    enum err err = ERR_OK;
-    for (size_t i = 0; i < count && err == ERR_OK; i++) {
-        err = stmt_run_one(BIND(store, STMT_PROMOTE_BATCH, keys[i].place.seq, keys[i].place.index));
-        if (err == ERR_OK) {
-            err = return_waiting(store, &keys[i]);
-        }
-    }
-    return store_written(store, err);
-}
-
-// In steps, so that a large schedule does not have to be in memory at once.
-enum err store_rebase_backoff(struct store *store, struct mono now)
-{
-    enum err err;
-    do {
-        err = stmt_run(BIND(store, STMT_REBASE_BACKOFF, now.ns));
-    } while (err == ERR_OK && sqlite3_changes(store->db) > 0);
-    return store_written(store, err);
+    sqlite3_stmt *stmt = BIND(store, STMT_EXTEND_LEASE, place->seq, place->index, until.ns);
+    bind_id(stmt, 4, lease);
+    return store_written(store, stmt_run_one(stmt));
 }
