@@ -87,6 +87,112 @@ void wall_format(struct wall t, char text[static WALL_TEXT_SIZE])
     *at = '\0';
 }
 
+// Reads exactly `width` digits and steps over them.
+static bool take_digits(const char **at, int width, int *value)
+{
+    int number = 0;
+    for (int i = 0; i < width; i++, (*at)++) {
+        if (**at < '0' || **at > '9') {
+            return false;
+        }
+        number = number * 10 + (**at - '0');
+    }
+    *value = number;
+    return true;
+}
+
+// Steps over a character that is one of the two.
+static bool take_char(const char **at, char one, char other)
+{
+    if (**at != one && **at != other) {
+        return false;
+    }
+    (*at)++;
+    return true;
+}
+
+// YYYY-MM-DD as the days since 1970-01-01.
+static bool take_date(const char **at, int64_t *days)
+{
+    int year, month, day;
+    if (!take_digits(at, 4, &year) || !take_char(at, '-', '-') || !take_digits(at, 2, &month) ||
+        !take_char(at, '-', '-') || !take_digits(at, 2, &day)) {
+        return false;
+    }
+    struct tm tm = {.tm_year = year - 1900, .tm_mon = month - 1, .tm_mday = day};
+    *days = timegm(&tm) / 86400;
+    return tm.tm_mon == month - 1 && tm.tm_mday == day; // otherwise it was moved to a date that exists
+}
+
+// hh:mm:ss as seconds; a leap second is the one after it.
+static bool take_time(const char **at, int64_t *seconds, bool *leap)
+{
+    int hour, minute, second;
+    if (!take_digits(at, 2, &hour) || !take_char(at, ':', ':') || !take_digits(at, 2, &minute) ||
+        !take_char(at, ':', ':') || !take_digits(at, 2, &second)) {
+        return false;
+    }
+    *seconds = hour * INT64_C(3600) + minute * 60 + second;
+    *leap = second == 60;
+    return hour <= 23 && minute <= 59 && second <= 60;
+}
+
+// A fraction of a second, if there is one, as milliseconds, rounded up.
+static bool take_fraction(const char **at, int64_t *ms)
+{
+    *ms = 0;
+    if (**at != '.') {
+        return true;
+    }
+    (*at)++;
+    int64_t unit = 100;
+    bool more = false; // than whole milliseconds
+    const char *start = *at;
+    for (; **at >= '0' && **at <= '9'; (*at)++) {
+        *ms += (**at - '0') * unit;
+        more = more || (unit == 0 && **at != '0');
+        unit /= 10;
+    }
+    *ms += more ? 1 : 0;
+    return *at > start;
+}
+
+// Z, +hh:mm or -hh:mm as the seconds that local time is ahead.
+static bool take_offset(const char **at, int64_t *seconds)
+{
+    *seconds = 0;
+    if (take_char(at, 'Z', 'z')) {
+        return true;
+    }
+    int sign = **at == '-' ? -1 : 1;
+    int hours, minutes;
+    if (!take_char(at, '+', '-') || !take_digits(at, 2, &hours) || !take_char(at, ':', ':') ||
+        !take_digits(at, 2, &minutes)) {
+        return false;
+    }
+    *seconds = sign * (hours * INT64_C(3600) + minutes * 60);
+    return hours <= 23 && minutes <= 59;
+}
+
+bool wall_parse(const char *text, struct wall *t)
+{
+    const char *at = text;
+    int64_t days, seconds, fraction_ms, offset;
+    bool leap;
+    if (!take_date(&at, &days) || !take_char(&at, 'T', 't') || !take_time(&at, &seconds, &leap) ||
+        !take_fraction(&at, &fraction_ms) || !take_offset(&at, &offset) || *at != '\0') {
+        return false;
+    }
+    int64_t moment = days * 86400 + seconds - offset;
+    int64_t ms = moment * 1000 + fraction_ms;
+    bool day_ends = moment % 86400 == 0; // the only place for a leap second, in UTC
+    if ((leap && !day_ends) || ms < 0 || ms > WALL_MAX_MS) {
+        return false;
+    }
+    t->ms = ms;
+    return true;
+}
+
 enum err clock_boot_id(struct id *boot)
 {
     int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);

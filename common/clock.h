@@ -52,6 +52,11 @@ static inline struct mono mono_max(struct mono a, struct mono b)
 // NUL-terminated). Years outside 0000 to 9999 are clamped.
 void wall_format(struct wall t, char text[static WALL_TEXT_SIZE]);
 
+// RFC 3339 with any offset ("2026-11-23T18:47:05Z", "2026-11-23t19:47:05.5+01:00"), a fraction rounded up to
+// the millisecond; a leap second (:60) is the second after it. False for anything else, years before 1970,
+// and dates that do not exist; then *t is left alone.
+bool wall_parse(const char *text, struct wall *t);
+
 // The ID of this boot (/proc/sys/kernel/random/boot_id). ERR_INTERNAL when it cannot be read.
 MUST_CHECK enum err clock_boot_id(struct id *boot);
 

@@ -21,13 +21,16 @@
     X(METHOD_NOT_ALLOWED, "method_not_allowed", 405, "Method not allowed")                                   \
     X(ID_REUSED, "id_reused", 409, "ID reused with other content")                                           \
     X(QUEUE_NOT_EMPTY, "queue_not_empty", 409, "Queue not empty")                                            \
+    X(QUEUE_PROTECTED, "queue_protected", 409, "Queue protected")                                            \
     X(ALREADY_FINISHED, "already_finished", 409, "Already finished")                                         \
+    X(LEASE_LOST, "lease_lost", 409, "Lease lost")                                                           \
     X(LENGTH_REQUIRED, "length_required", 411, "Length required")                                            \
     X(BODY_TOO_LARGE, "body_too_large", 413, "Body too large")                                               \
     X(TOO_MANY_IDS, "too_many_ids", 413, "Too many IDs")                                                     \
     X(UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", 415, "Unsupported media type")                       \
     X(INVALID_FIELD, "invalid_field", 422, "Invalid field")                                                  \
     X(IDEMPOTENCY_KEY_REUSED, "idempotency_key_reused", 422, "Idempotency key reused with other content")    \
+    X(DEADLINE_UNREACHABLE, "deadline_unreachable", 422, "Deadline unreachable")                             \
     X(OVERLOADED, "overloaded", 429, "Overloaded")                                                           \
     X(INTERNAL, "internal", 500, "Internal error")                                                           \
     X(NOT_IMPLEMENTED, "not_implemented", 501, "Not implemented")                                            \

@@ -357,7 +357,7 @@ enum err json_only(const cJSON *object, const char *const *names, size_t count, 
     cJSON_ArrayForEach(member, object)
     {
         if (!is_one_of(member->string, names, count)) {
-            char allowed[128];
+            char allowed[160]; // with the rest of the sentence, what a fault holds
             join(allowed, sizeof(allowed), names, count);
             return fault_set(fault, ERR_INVALID_FIELD, "\"%.64s\" is not a field here; allowed are: %s",
                              member->string, allowed);

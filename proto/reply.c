@@ -9,13 +9,34 @@
 #define INGEST_ID ",\"ingestion_id\":\""
 #define INGEST_REPLAYED "\",\"replayed\":"
 
-void reply_error(struct buf *out, enum err err, const char *message)
+static void open_error(struct buf *out, enum err err, const char *message)
 {
     buf_str(out, "{\"error\":{\"code\":\"");
     buf_str(out, err_code(err));
     buf_str(out, "\",\"message\":");
     buf_json(out, message, strlen(message));
+}
+
+static void close_error(struct buf *out)
+{
     buf_str(out, "}}\n");
+}
+
+void reply_error(struct buf *out, enum err err, const char *message)
+{
+    open_error(out, err, message);
+    close_error(out);
+}
+
+void reply_unreachable(struct buf *out, const char *message, struct wall eta)
+{
+    char text[WALL_TEXT_SIZE];
+    wall_format(eta, text);
+    open_error(out, ERR_DEADLINE_UNREACHABLE, message);
+    buf_str(out, ",\"eta\":\"");
+    buf_str(out, text);
+    buf_char(out, '"');
+    close_error(out);
 }
 
 void reply_open(struct buf *out)
@@ -59,6 +80,16 @@ static bool step(const char **at, const char *end, const char *prefix)
     return true;
 }
 
+// What is no moment is left out: it is only a help.
+static void take_eta(const cJSON *error, char eta[static WALL_TEXT_SIZE])
+{
+    const char *text = cJSON_GetStringValue(json_get(error, "eta"));
+    struct wall moment;
+    if (text && strlen(text) < WALL_TEXT_SIZE && wall_parse(text, &moment)) {
+        memcpy(eta, text, strlen(text) + 1);
+    }
+}
+
 static enum err parse_error(const char *line, size_t len, struct reply *reply)
 {
     static const struct json_limits limits = {.max_elements = 16, .max_depth = 4};
@@ -80,6 +111,7 @@ static enum err parse_error(const char *line, size_t len, struct reply *reply)
         carried = ERR_INTERNAL;
     }
     (void)fault_set(&reply->fault, carried, "%s", message->valuestring);
+    take_eta(error, reply->eta);
     json_free(&json);
     return ERR_OK;
 }

@@ -5,11 +5,14 @@
 #define SLUICE_PROTO_REPLY_H
 
 #include "common/buf.h"
+#include "common/clock.h"
 #include "common/id.h"
 #include "proto/words.h"
 
 // Each appends one line with its newline.
 void reply_error(struct buf *out, enum err err, const char *message);
+// As reply_error, for a deadline that cannot be met, with the moment that could: `"eta"` beside the message.
+void reply_unreachable(struct buf *out, const char *message, struct wall eta);
 void reply_ping(struct buf *out);
 void reply_ingest(struct buf *out, const struct id *ingestion, bool replayed);
 
@@ -23,7 +26,8 @@ struct reply {
     bool ok;
     const char *members; // ok: what follows `{"ok":true`, up to and including the closing brace
     size_t members_len;
-    struct fault fault; // not ok: the error it carried (ERR_INTERNAL for an unknown code)
+    struct fault fault;       // not ok: the error it carried (ERR_INTERNAL for an unknown code)
+    char eta[WALL_TEXT_SIZE]; // not ok: its "eta", "" when there is none
 };
 // ERR_INTERNAL when the line is no reply at all.
 MUST_CHECK enum err reply_parse(const char *line, size_t len, struct reply *reply);

@@ -5,20 +5,32 @@
 #define SLUICE_PROTO_REQUEST_H
 
 #include "common/buf.h"
+#include "common/clock.h"
 #include "common/id.h"
 #include "common/json.h"
+#include "proto/ids.h"
+#include "proto/queue_change.h"
 #include "proto/words.h"
 
-enum op { OP_PING, OP_INGEST, OP_STATUS, OP_LIST, OP_STATS };
-
-// A list of integer IDs, in the one form they have from the wire to the disk and back: the decimal numbers of
-// a JSON array, separated by single commas, without its brackets ("1,2,3"). So every ID stays as it was
-// written.
-struct ids {
-    char *text; // owned, NUL-terminated
-    size_t len;
-    uint32_t count;   // 1 to IDS_MAX
-    uint64_t largest; // for the queue's max_id
+enum op {
+    OP_PING,
+    OP_INGEST,
+    OP_STATUS,
+    OP_LIST,
+    OP_CANCEL,
+    OP_RETRY,
+    OP_QUEUE_LIST,
+    OP_QUEUE_GET,
+    OP_QUEUE_PUT,
+    OP_QUEUE_DELETE,
+    OP_QUEUE_PAUSE,
+    OP_QUEUE_RESUME,
+    OP_QUEUE_RETRY,
+    OP_LEASE,
+    OP_ACK,
+    OP_NACK,
+    OP_EXTEND,
+    OP_STATS,
 };
 
 struct ingest_request {
@@ -27,6 +39,8 @@ struct ingest_request {
     enum priority priority;
     char queue[QUEUE_NAME_SIZE]; // DEFAULT_QUEUE when absent
     char *idempotency_key;       // owned; NULL when absent
+    struct wall not_before;      // ms 0 when absent
+    struct wall deadline;        // ms 0 when absent
     struct ids ids;
 };
 
@@ -45,23 +59,74 @@ struct list_request {
     uint64_t cursor; // opaque to clients; 0: from the newest
 };
 
+// cancel, retry
+struct ingestion_request {
+    struct id id;
+};
+
+// queue.get, queue.put, queue.delete, queue.pause, queue.resume, queue.retry
+struct queue_request {
+    char name[QUEUE_NAME_SIZE];
+    struct queue_change change; // queue.put
+};
+
+struct queue_list_request {
+    uint32_t limit;               // 1 to QUEUES_DEFAULT
+    char cursor[QUEUE_NAME_SIZE]; // the last name of the page before; "" for the first
+};
+
+struct lease_request {
+    bool has_id; // minted by the worker; else the scheduler mints one when it decodes the line
+    struct id id;
+    char queue[QUEUE_NAME_SIZE]; // DEFAULT_QUEUE when absent
+    int64_t wait_ns;             // 0 to LEASE_WAIT_MAX_NS, LEASE_WAIT_DEFAULT_NS when absent
+    uint32_t max;                // 1 to LEASE_BATCHES_MAX, 1 when absent
+};
+
+// ack, nack, extend: of one batch of a lease, or of all that it still holds.
+struct settle_request {
+    struct id id; // the lease's
+    bool has_batch;
+    struct id batch;
+    char *error; // nack; owned, "" when absent
+    bool final;  // nack: fails for good
+    bool has_delay;
+    int64_t delay_ns; // nack: 0 to 7d, instead of the queue's backoff
+    int64_t lease_ns; // extend: 1s to 1d from now; 0 when absent: as long as the queue says
+};
+
 struct request {
     enum op op;
     union {
         struct ingest_request ingest;
         struct status_request status;
         struct list_request list;
+        struct ingestion_request ingestion;
+        struct queue_request queue;
+        struct queue_list_request queue_list;
+        struct lease_request lease;
+        struct settle_request settle;
     };
 };
+
+// Whether an op of this kind changes something that has to be on disk before its reply. (A lease does when it
+// is granted.)
+bool op_writes(enum op op);
 
 // Frees what it holds and zeroes it. A zeroed request (op OP_PING) is fine.
 void request_fini(struct request *request);
 
-// The members of an HTTP ingest body ("ids", "priority", "queue") into request->ingest; has_id and
+// The members of an HTTP ingest body ("ids", "priority", "queue", "not_before", "deadline") into
+// request->ingest; has_id and
 // idempotency_key are left unset for the caller. The errors are those of the contract, the detail names the
 // field and, for a bad ID, its index. On failure *request needs no fini.
 MUST_CHECK enum err request_from_body(const char *body, size_t len, struct request *request,
                                       struct fault *fault);
+
+// The members of an HTTP PUT body on the queue of this (valid) name into request->queue; op becomes
+// OP_QUEUE_PUT.
+MUST_CHECK enum err request_from_put(const char *name, const char *body, size_t len, struct request *request,
+                                     struct fault *fault);
 
 // An IPC line (a JSON object with "op"), without its newline.
 MUST_CHECK enum err request_from_line(const char *line, size_t len, struct request *request,
@@ -69,9 +134,5 @@ MUST_CHECK enum err request_from_line(const char *line, size_t len, struct reque
 
 // The IPC line of a request, with its newline, appended to out.
 void request_to_line(const struct request *request, struct buf *out);
-
-// True when both ask for the same thing: the content an idempotency key or an ID stands for (ids, priority,
-// queue).
-bool ingest_same_content(const struct ingest_request *a, const struct ingest_request *b);
 
 #endif

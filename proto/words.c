@@ -16,6 +16,12 @@ static const char *const STATUS_NAMES[] = {
 };
 _Static_assert(sizeof(STATUS_NAMES) / sizeof(STATUS_NAMES[0]) == STATUSES, "a name for each status");
 
+static const char *const IDS_KIND_NAMES[] = {[IDS_INTEGER] = "integer", [IDS_STRING] = "string"};
+static const char *const ON_INTERRUPT_NAMES[] = {
+    [ON_INTERRUPT_RESEND] = "resend", [ON_INTERRUPT_HOLD] = "hold"};
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
 // The index of text among the names, or count.
 static size_t find(const char *const *names, size_t count, const char *text)
 {
@@ -53,6 +59,36 @@ bool status_parse(const char *text, enum status *status)
         return false;
     }
     *status = (enum status)at;
+    return true;
+}
+
+const char *ids_kind_name(enum ids_kind kind)
+{
+    return IDS_KIND_NAMES[kind];
+}
+
+bool ids_kind_parse(const char *text, enum ids_kind *kind)
+{
+    size_t at = find(IDS_KIND_NAMES, COUNT(IDS_KIND_NAMES), text);
+    if (at == COUNT(IDS_KIND_NAMES)) {
+        return false;
+    }
+    *kind = (enum ids_kind)at;
+    return true;
+}
+
+const char *on_interrupt_name(enum on_interrupt what)
+{
+    return ON_INTERRUPT_NAMES[what];
+}
+
+bool on_interrupt_parse(const char *text, enum on_interrupt *what)
+{
+    size_t at = find(ON_INTERRUPT_NAMES, COUNT(ON_INTERRUPT_NAMES), text);
+    if (at == COUNT(ON_INTERRUPT_NAMES)) {
+        return false;
+    }
+    *what = (enum on_interrupt)at;
     return true;
 }
 
