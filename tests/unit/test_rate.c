@@ -41,10 +41,13 @@ Test(rate, defaults_that_follow_from_it)
         {{0, 0}, 1, 0, 0},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
-        uint32_t burst = rate_default_burst(cases[i].rate);
+        uint32_t burst = rate_burst(cases[i].rate, 0);
         cr_expect_eq(burst, cases[i].burst, "case %zu: burst %u", i, burst);
         cr_expect_eq(rate_interval(cases[i].rate), cases[i].interval_ns, "case %zu: interval", i);
-        cr_expect_eq(rate_default_linger(cases[i].rate), cases[i].linger_ns, "case %zu: linger", i);
+        cr_expect_eq(rate_linger(cases[i].rate, -1), cases[i].linger_ns, "case %zu: linger", i);
+        cr_expect_eq(rate_burst(cases[i].rate, 7), 7, "case %zu: as it was set", i);
+        cr_expect_eq(rate_linger(cases[i].rate, 0), 0, "case %zu: none, as it was set", i);
+        cr_expect_eq(rate_linger(cases[i].rate, NS_PER_S), NS_PER_S, "case %zu: as it was set", i);
     }
 }
 

@@ -21,6 +21,7 @@ Test(retry, from_the_minimum_to_a_ceiling_that_doubles)
         {NS_PER_S, 300 * NS_PER_S, 9, 300 * NS_PER_S},
         {NS_PER_S, 300 * NS_PER_S, UINT32_MAX, 300 * NS_PER_S},
         {NS_PER_S, NS_PER_S, 5, NS_PER_S},
+        {NS_PER_S, 300 * NS_PER_S, 0, NS_PER_S},
         {NS_PER_S, NS_PER_MS, 5, NS_PER_S}, // the minimum wins
         {0, 0, UINT32_MAX, 0},
         {0, NS_PER_S, 5, 0},
@@ -35,6 +36,7 @@ Test(retry, from_the_minimum_to_a_ceiling_that_doubles)
         int64_t max = cases[i].max_ns;
         uint32_t attempt = cases[i].attempt;
         uint64_t span = (uint64_t)(cases[i].ceiling_ns - min);
+        cr_expect_eq(retry_interval(min, max, attempt), cases[i].ceiling_ns, "case %zu: interval", i);
         cr_expect_eq(retry_delay(min, max, attempt, 0), min, "case %zu: lower end", i);
         cr_expect_eq(retry_delay(min, max, attempt, span), cases[i].ceiling_ns, "case %zu: upper end", i);
         cr_expect_eq(retry_delay(min, max, attempt, span + 1), min, "case %zu: nothing beyond it", i);
