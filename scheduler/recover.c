@@ -1,4 +1,5 @@
 #include "common/log.h"
+#include "scheduler/order.h"
 #include "scheduler/turn.h"
 
 #include <assert.h>
