@@ -45,8 +45,9 @@ static char *copy_text(const char *text)
 {
     char *copy = text ? strdup(text) : NULL;
 
-    if (text && !copy)
+    if (text && !copy) {
         abort();
+    }
     return copy;
 }
 
@@ -61,6 +62,7 @@ static struct http_target_answer copy_answer(const struct http_target_answer *an
 
     copy.retry_after = copy_text(answer->retry_after);
     copy.location = copy_text(answer->location);
+    copy.fields = copy_text(answer->fields);
     copy.body = copy_text(answer->body);
     return copy;
 }
@@ -69,13 +71,15 @@ static void free_answer(struct http_target_answer *answer)
 {
     free_text(answer->retry_after);
     free_text(answer->location);
+    free_text(answer->fields);
     free_text(answer->body);
 }
 
 static void free_record(struct record *record)
 {
-    if (!record)
+    if (!record) {
         return;
+    }
     free_text(record->request.method);
     free_text(record->request.path);
     free_text(record->request.version);
@@ -101,8 +105,9 @@ static struct record *begin_record(struct MHD_Connection *connection, const char
     struct buf headers;
     size_t len;
 
-    if (!record)
+    if (!record) {
         abort();
+    }
     buf_init(&headers);
     (void)MHD_get_connection_values(connection, MHD_HEADER_KIND, add_header, &headers);
     buf_str(&headers, "");
@@ -132,8 +137,9 @@ static struct http_target_answer file_record(struct http_target *target, struct 
     if (target->count == target->cap) {
         target->cap = target->cap ? 2 * target->cap : 64;
         target->records = realloc(target->records, target->cap * sizeof(struct record *));
-        if (!target->records)
+        if (!target->records) {
             abort();
+        }
     }
     target->records[target->count++] = record;
     struct scripted *scripted = target->script;
@@ -149,6 +155,23 @@ static struct http_target_answer file_record(struct http_target *target, struct 
     return answer;
 }
 
+static void add_fields(struct MHD_Response *response, const char *lines)
+{
+    char name[64], value[512];
+
+    for (const char *end; *lines != '\0'; lines = end + 1) {
+        const char *colon = strchr(lines, ':');
+        end = strchr(lines, '\n');
+        if (!colon || !end || strncmp(colon, ": ", 2) != 0 || (size_t)(colon - lines) >= sizeof(name) ||
+            (size_t)(end - colon) >= sizeof(value)) {
+            abort();
+        }
+        (void)snprintf(name, sizeof(name), "%.*s", (int)(colon - lines), lines);
+        (void)snprintf(value, sizeof(value), "%.*s", (int)(end - colon - 2), colon + 2);
+        (void)MHD_add_response_header(response, name, value);
+    }
+}
+
 static enum MHD_Result send_answer(struct MHD_Connection *connection, const struct http_target_answer *answer)
 {
     struct MHD_Response *response;
@@ -156,16 +179,23 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, const stru
     struct buf body;
 
     buf_init(&body);
-    for (size_t i = 0; answer->body && i < (answer->repeat ? answer->repeat : 1); i++)
+    for (size_t i = 0; answer->body && i < (answer->repeat ? answer->repeat : 1); i++) {
         buf_str(&body, answer->body);
+    }
     response = MHD_create_response_from_buffer(body.len, body.data, MHD_RESPMEM_MUST_COPY);
     buf_fini(&body);
-    if (!response)
+    if (!response) {
         return MHD_NO;
-    if (answer->retry_after)
+    }
+    if (answer->retry_after) {
         (void)MHD_add_response_header(response, "Retry-After", answer->retry_after);
-    if (answer->location)
+    }
+    if (answer->location) {
         (void)MHD_add_response_header(response, "Location", answer->location);
+    }
+    if (answer->fields) {
+        add_fields(response, answer->fields);
+    }
     result = MHD_queue_response(connection, answer->status ? answer->status : 200, response);
     MHD_destroy_response(response);
     return result;
@@ -198,10 +228,11 @@ static enum MHD_Result handle(void *arg, struct MHD_Connection *connection, cons
     struct http_target_answer answer = file_record(target, record);
     *state = NULL;
     bool go = answer.how != HTTP_TARGET_DROP;
-    if (answer.how == HTTP_TARGET_HANG)
+    if (answer.how == HTTP_TARGET_HANG) {
         go = wait_delay(target, -1);
-    else if (answer.delay_ns > 0)
+    } else if (answer.delay_ns > 0) {
         go = wait_delay(target, answer.delay_ns) && go;
+    }
     enum MHD_Result result = go ? send_answer(connection, &answer) : MHD_NO;
     free_answer(&answer);
     return result;
@@ -222,8 +253,9 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **s
     struct http_target *target = arg;
 
     (void)connection;
-    if (code != MHD_CONNECTION_NOTIFY_STARTED)
+    if (code != MHD_CONNECTION_NOTIFY_STARTED) {
         return;
+    }
     pthread_mutex_lock(&target->lock);
     *socket_context = (void *)(uintptr_t)++target->connections;
     pthread_mutex_unlock(&target->lock);
@@ -241,8 +273,9 @@ static struct http_target *start(uint16_t port, const char *certificate, const c
     unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION;
     const union MHD_DaemonInfo *info;
 
-    if (!target)
+    if (!target) {
         return NULL;
+    }
     pthread_mutex_init(&target->lock, NULL);
     pthread_cond_init(&target->arrived, NULL);
     target->stop_fd = eventfd(0, EFD_CLOEXEC);
@@ -259,8 +292,9 @@ static struct http_target *start(uint16_t port, const char *certificate, const c
     target->port = info->port;
     int len = snprintf(target->url, sizeof(target->url), "%s://127.0.0.1:%u/deliver",
                        certificate ? "https" : "http", (unsigned)target->port);
-    if (len < 0 || (size_t)len >= sizeof(target->url))
+    if (len < 0 || (size_t)len >= sizeof(target->url)) {
         abort();
+    }
     return target;
 }
 
@@ -276,16 +310,21 @@ struct http_target *http_target_start_tls(const char *certificate, const char *k
 
 void http_target_stop(struct http_target *target)
 {
-    if (!target)
+    if (!target) {
         return;
-    if (target->stop_fd >= 0)
+    }
+    if (target->stop_fd >= 0) {
         (void)eventfd_write(target->stop_fd, 1);
-    if (target->daemon)
+    }
+    if (target->daemon) {
         MHD_stop_daemon(target->daemon);
-    if (target->stop_fd >= 0)
+    }
+    if (target->stop_fd >= 0) {
         close(target->stop_fd);
-    for (size_t i = 0; i < target->count; i++)
+    }
+    for (size_t i = 0; i < target->count; i++) {
         free_record(target->records[i]);
+    }
     free(target->records);
     while (target->script) {
         struct scripted *next = target->script->next;
@@ -322,12 +361,14 @@ void http_target_script(struct http_target *target, const struct http_target_ans
     struct scripted *scripted = calloc(1, sizeof(*scripted));
     struct scripted **end = &target->script;
 
-    if (!scripted)
+    if (!scripted) {
         abort();
+    }
     scripted->answer = copy_answer(answer);
     pthread_mutex_lock(&target->lock);
-    while (*end)
+    while (*end) {
         end = &(*end)->next;
+    }
     *end = scripted;
     pthread_mutex_unlock(&target->lock);
 }
@@ -355,8 +396,9 @@ bool http_target_wait(struct http_target *target, size_t n, int64_t timeout_ns)
     int result = 0;
 
     pthread_mutex_lock(&target->lock);
-    while (target->count < n && result == 0)
+    while (target->count < n && result == 0) {
         result = pthread_cond_timedwait(&target->arrived, &target->lock, &until);
+    }
     bool there = target->count >= n;
     pthread_mutex_unlock(&target->lock);
     return there;
@@ -365,8 +407,9 @@ bool http_target_wait(struct http_target *target, size_t n, int64_t timeout_ns)
 struct http_target_request http_target_get(struct http_target *target, size_t i)
 {
     pthread_mutex_lock(&target->lock);
-    if (i >= target->count)
+    if (i >= target->count) {
         abort();
+    }
     struct http_target_request request = target->records[i]->request;
     pthread_mutex_unlock(&target->lock);
     return request;
@@ -377,12 +420,14 @@ bool http_target_header(const struct http_target_request *request, const char *n
     size_t name_len = strlen(name);
 
     for (const char *line = request->headers; *line; line = strchr(line, '\n') + 1) {
-        if (strncasecmp(line, name, name_len) != 0 || strncmp(line + name_len, ": ", 2) != 0)
+        if (strncasecmp(line, name, name_len) != 0 || strncmp(line + name_len, ": ", 2) != 0) {
             continue;
+        }
         const char *start = line + name_len + 2;
         size_t len = (size_t)(strchr(start, '\n') - start);
-        if (len >= size)
+        if (len >= size) {
             return false;
+        }
         memcpy(value, start, len);
         value[len] = '\0';
         return true;

@@ -23,6 +23,7 @@ struct http_target_answer {
     int64_t delay_ns;        // before the answer
     const char *retry_after; // value of the header, or NULL
     const char *location;    // value of the header, or NULL
+    const char *fields;      // more headers, "Name: value\n" each, or NULL
     const char *body;        // NULL: empty
     size_t repeat;           // how often the body comes, one after the other; 0: once
 };

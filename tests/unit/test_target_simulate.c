@@ -1,8 +1,4 @@
-#include "scheduler/target.h"
-
-#include <criterion/criterion.h>
-#include <stdlib.h>
-#include <string.h>
+#include "tests/unit/target_fixture.h"
 
 static const char *const good[] = {
     "simulate:1500ms",
@@ -34,7 +30,9 @@ static const char *const bad[] = {
     "simulate:1s,what=1",
     "simulate:1s,fail=0.1,seed=7,",
     "simulate:1s fail=0.1",
-    "exec:/bin/true",
+    "exec:bin/true",
+    "pull",
+    "pull:x",
     "ftp://127.0.0.1/",
 };
 
@@ -42,120 +40,95 @@ Test(target_simulate, reads_its_text)
 {
     struct fault fault;
 
-    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
         cr_assert_eq(target_check(good[i], &fault), ERR_OK, "%s", good[i]);
+    }
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         fault = (struct fault){0};
         cr_assert_eq(target_check(bad[i], &fault), ERR_INVALID_FIELD, "%s", bad[i]);
         cr_assert_eq(fault.err, ERR_INVALID_FIELD);
-        cr_assert(strstr(fault.detail, bad[i]) != NULL && strstr(fault.detail, "simulate:DURATION"), "%s",
-                  fault.detail);
+        cr_assert(strstr(fault.detail, bad[i]) != NULL, "%s", fault.detail);
         cr_assert_eq(target_check(bad[i], NULL), ERR_INVALID_FIELD);
     }
 }
 
-static struct delivery *make_delivery(uint8_t number, uint32_t attempt)
+// Never late, whatever the machine does.
+static struct delivery *make_attempt(struct fixture *f, uint8_t number, uint32_t attempt)
 {
-    struct delivery *delivery = calloc(1, sizeof(*delivery));
+    struct delivery *delivery = make(f, number);
 
-    cr_assert_not_null(delivery);
-    delivery->batch.bytes[0] = number;
     delivery->attempt = attempt;
-    delivery->ids = strdup("1,2,3");
-    delivery->slot = mono_now();
     return delivery;
-}
-
-struct fixture {
-    struct inbox *inbox;
-    struct target *target;
-};
-
-static struct fixture make(const char *text)
-{
-    struct fixture f;
-    struct fault fault;
-
-    cr_assert_eq(inbox_new(&f.inbox), ERR_OK);
-    cr_assert_eq(target_new(text, f.inbox, &f.target, &fault), ERR_OK);
-    return f;
-}
-
-static void drop(struct fixture *f)
-{
-    target_free(f->target);
-    inbox_free(f->inbox);
 }
 
 Test(target_simulate, ends_each_delivery_when_its_time_has_come)
 {
-    struct fixture f = make("simulate:10s");
-    struct delivery *first = make_delivery(1, 1), *second = make_delivery(2, 1);
-    first->slot = second->slot = MONO_NEVER; // never late
-    const int64_t takes_ns = 10 * NS_PER_S;
+    struct fixture f;
 
-    cr_assert_eq(f.target->expected_ns, takes_ns);
-    cr_assert_eq(f.target->ops->run(f.target, mono_now()).ns, MONO_NEVER.ns);
-    f.target->ops->start(f.target, first);
-    f.target->ops->start(f.target, second);
+    begin(&f, "simulate:10s");
+    struct target *short_one = open_one(&f, "simulate:3s");
+    struct delivery *first = make(&f, 1), *second = make_for(short_one, 2);
+    cr_assert_eq(target_expected_ns(f.target), 10 * NS_PER_S);
+    cr_assert_eq(target_expected_ns(short_one), 3 * NS_PER_S);
+    cr_assert_not(target_is_pull(f.target));
+    cr_assert_eq(targets_run(f.targets, mono_now()).ns, MONO_NEVER.ns);
+    target_start(first);
+    target_start(second);
     cr_assert(!mono_before(second->started, first->started));
 
-    struct mono due = f.target->ops->run(f.target, mono_add(first->started, takes_ns - 1));
-    cr_assert_eq(due.ns, first->started.ns + takes_ns);
-    struct inbox_item *items = inbox_take(f.inbox);
-    cr_assert_null(items);
+    // Whatever the order of the starts, the one that ends first comes first.
+    struct mono due = targets_run(f.targets, mono_add(second->started, 3 * NS_PER_S - 1));
+    cr_assert_eq(due.ns, second->started.ns + 3 * NS_PER_S);
+    cr_assert_null(inbox_take(f.inbox));
 
-    due = f.target->ops->run(f.target, due);
-    items = inbox_take(f.inbox);
-    cr_assert_not_null(items);
-    cr_assert_eq(delivery_of(items), first);
-    cr_assert_eq(items->kind, INBOX_DONE);
-    cr_assert_eq(first->outcome.class, OUTCOME_COMPLETED);
-    cr_assert_str_eq(first->outcome.error, "");
-    cr_assert_geq(first->outcome.took_ns, 0);
-    if (second->started.ns > first->started.ns)
-        cr_assert_eq(due.ns, second->started.ns + takes_ns);
+    due = targets_run(f.targets, due);
+    cr_assert_eq(due.ns, first->started.ns + 10 * NS_PER_S);
+    cr_assert_eq(next_done(&f), second);
+    cr_assert_null(inbox_take(f.inbox));
+    cr_assert_eq(second->outcome.class, OUTCOME_COMPLETED);
+    cr_assert_str_eq(second->outcome.error, "");
+    cr_assert_geq(second->outcome.took_ns, 0);
 
-    cr_assert_eq(f.target->ops->run(f.target, mono_add(second->started, takes_ns)).ns, MONO_NEVER.ns);
-    if (!first->item.next) // it may have ended together with the first
-        cr_assert_eq(inbox_take(f.inbox), &second->item);
+    cr_assert_eq(targets_run(f.targets, due).ns, MONO_NEVER.ns);
+    cr_assert_eq(next_done(&f), first);
     delivery_free(first);
     delivery_free(second);
-    drop(&f);
+    target_close(short_one);
+    end(&f);
 }
 
 Test(target_simulate, tells_a_late_start_before_the_end)
 {
-    struct fixture f = make("simulate:0");
-    struct delivery *delivery = make_delivery(1, 1);
+    struct fixture f;
 
-    delivery->slot = mono_add(delivery->slot, -5 * NS_PER_MS);
-    f.target->ops->start(f.target, delivery);
-    f.target->ops->run(f.target, delivery->started);
+    begin(&f, "simulate:0");
+    struct delivery *delivery = make(&f, 1);
+    delivery->slot = mono_add(mono_now(), -5 * NS_PER_MS);
+    target_start(delivery);
+    (void)targets_run(f.targets, delivery->started);
 
-    struct inbox_item *item = inbox_take(f.inbox);
+    struct inbox_item *item = next_item(&f);
     cr_assert_eq(item, &delivery->late);
     cr_assert_eq(item->kind, INBOX_LATE);
-    cr_assert_eq(item->next, &delivery->item);
-    cr_assert_eq(item->next->kind, INBOX_DONE);
-    cr_assert_null(item->next->next);
+    cr_assert_eq(next_done(&f), delivery);
     cr_assert_geq(mono_diff(delivery->started, delivery->slot), 5 * NS_PER_MS);
     delivery_free(delivery);
-    drop(&f);
+    end(&f);
 }
 
 // Bit n of the result: attempt n + 1 of the batch failed.
 static uint64_t failures(const char *text, uint8_t batch)
 {
-    struct fixture f = make(text);
+    struct fixture f;
     uint64_t failed = 0;
 
+    begin(&f, text);
     for (uint32_t n = 0; n < 64; n++) {
-        struct delivery *delivery = make_delivery(batch, n + 1);
-        delivery->slot = MONO_NEVER; // never late
-        f.target->ops->start(f.target, delivery);
-        f.target->ops->run(f.target, delivery->started);
-        cr_assert_eq(delivery_of(inbox_take(f.inbox)), delivery);
+        struct delivery *delivery = make_attempt(&f, batch, n + 1);
+        target_start(delivery);
+        (void)targets_run(f.targets, delivery->started);
+        cr_assert_eq(next_done(&f), delivery);
+        cr_assert_not(delivery->outcome.down);
         if (delivery->outcome.class == OUTCOME_RETRY) {
             failed |= UINT64_C(1) << n;
             cr_assert_str_eq(delivery->outcome.error, "simulated failure");
@@ -164,7 +137,7 @@ static uint64_t failures(const char *text, uint8_t batch)
         }
         delivery_free(delivery);
     }
-    drop(&f);
+    end(&f);
     return failed;
 }
 
@@ -172,8 +145,9 @@ Test(target_simulate, fails_the_share_it_was_told)
 {
     int failed = 0;
 
-    for (int batch = 0; batch < 250; batch++)
+    for (int batch = 0; batch < 250; batch++) {
         failed += __builtin_popcountll(failures("simulate:0,fail=0.1", (uint8_t)batch));
+    }
     // 16,000 attempts: the expectation is 1,600 with a standard deviation of 38. Nothing here is random.
     cr_assert(failed > 1400 && failed < 1800, "%d of 16000", failed);
     cr_assert_eq(failures("simulate:0,fail=0", 1), 0);
@@ -191,14 +165,77 @@ Test(target_simulate, fails_the_same_attempts_every_time)
 
 Test(target_simulate, drops_what_runs_when_freed)
 {
-    struct fixture f = make("simulate:1h");
+    struct fixture f;
 
+    begin(&f, "simulate:1h");
     for (uint8_t i = 0; i < 10; i++) {
-        struct delivery *delivery = make_delivery(i, 1);
-        delivery->slot = MONO_NEVER;
-        f.target->ops->start(f.target, delivery);
+        target_start(make(&f, i));
     }
-    drop(&f);
-    target_free(NULL);
+    end(&f);
+    target_close(NULL);
+    targets_free(NULL);
     delivery_free(NULL);
+}
+
+Test(target_simulate, keeps_a_closed_target_for_what_is_under_way)
+{
+    struct fixture f;
+
+    begin(&f, "simulate:1s");
+    struct target *old = open_one(&f, "simulate:0,fail=1");
+    struct delivery *delivery = make_for(old, 1);
+    target_start(delivery);
+    target_close(old);
+    (void)targets_run(f.targets, delivery->started);
+    cr_assert_eq(next_done(&f), delivery);
+    cr_assert_str_eq(delivery->outcome.error, "simulated failure");
+    delivery_free(delivery);
+    end(&f);
+}
+
+// ---- what all kinds share ----
+
+Test(target_simulate, knows_who_pulls)
+{
+    struct fixture f;
+
+    begin(&f, "pull:");
+    cr_assert(target_is_pull(f.target));
+    cr_assert_eq(target_expected_ns(f.target), 0);
+    struct delivery *delivery = make(&f, 1); // workers have deliveries, too
+    delivery_end(delivery, OUTCOME_COMPLETED, f.inbox);
+    cr_assert_eq(next_done(&f), delivery);
+    delivery_free(delivery);
+    end(&f);
+}
+
+Test(target_simulate, refuses_to_open_what_it_cannot_read)
+{
+    struct fixture f;
+    struct target *target = NULL;
+
+    begin(&f, "simulate:0");
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        cr_assert_eq(target_open(f.targets, bad[i], "", &target, NULL), ERR_INVALID_FIELD, "%s", bad[i]);
+    }
+    cr_assert_null(target);
+    end(&f);
+}
+
+Test(target_simulate, explains_on_one_clean_line)
+{
+    struct fixture f;
+    char text[5000];
+
+    begin(&f, "simulate:0");
+    struct delivery *delivery = make(&f, 1);
+    delivery_explain(delivery, "a\tb\nc%cd", 1);
+    cr_assert_str_eq(delivery->outcome.error, "a b c?d");
+    // Too long, and the end falls into the middle of a character.
+    memset(text, 'x', sizeof(text));
+    memcpy(text + 4094, "\xc3\xa4", 2);
+    delivery_explain(delivery, "%.*s", (int)sizeof(text), text);
+    cr_assert_eq(strlen(delivery->outcome.error), 4094);
+    delivery_free(delivery);
+    end(&f);
 }
