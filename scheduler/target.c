@@ -83,14 +83,24 @@ enum err targets_new(struct inbox *inbox, struct targets **targets)
     return ERR_OK;
 }
 
-void targets_free(struct targets *targets)
+void targets_stop(struct targets *targets)
 {
     if (!targets) {
         return;
     }
     http_stop(targets->http);
+    targets->http = NULL;
     exec_stop(targets->exec);
+    targets->exec = NULL;
     simulate_stop(targets);
+}
+
+void targets_free(struct targets *targets)
+{
+    if (!targets) {
+        return;
+    }
+    targets_stop(targets);
     assert(targets->open == 0);
     free(targets);
 }

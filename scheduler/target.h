@@ -63,8 +63,9 @@ static inline struct delivery *delivery_of(struct inbox_item *item)
 // needs them.
 MUST_CHECK enum err targets_new(struct inbox *inbox, struct targets **targets);
 // Deliveries still running are dropped without a word (and programs killed): the caller is about to end, and
-// the batches are dispatched again. All targets are closed and all other deliveries freed before. NULL is
-// fine.
+// the batches are dispatched again. Nothing is posted afterwards. NULL is fine.
+void targets_stop(struct targets *targets);
+// After targets_stop, when all targets are closed and all deliveries freed. NULL is fine.
 void targets_free(struct targets *targets);
 // Ends what is due at `now` and returns when it next wants to be called. Costs nothing for what is not due.
 struct mono targets_run(struct targets *targets, struct mono now);
