@@ -54,27 +54,44 @@ static struct ipc_gone *make_gone(uint32_t pipe)
     return gone;
 }
 
+enum listing { LISTED_NEW, LISTED_OLD, LISTED_NO_MEMORY };
+
+static enum listing put_in(struct ipc_pipes *pipes, struct connection *connection)
+{
+    enum listing listing = LISTED_NO_MEMORY;
+
+    pthread_mutex_lock(&pipes->lock);
+    void *const *place = tsearch(connection, &pipes->living, compare);
+    if (place) {
+        listing = *place == connection ? LISTED_NEW : LISTED_OLD;
+    }
+    pthread_mutex_unlock(&pipes->lock);
+    return listing; // it may be gone again
+}
+
 // Before any message of the connection can come.
 static void on_begin(nng_pipe pipe, nng_pipe_ev event, void *arg)
 {
-    struct ipc_pipes *pipes = arg;
     struct connection *connection = calloc(1, sizeof(*connection));
-    void **place = NULL;
+    enum listing listing = LISTED_NO_MEMORY;
 
     (void)event;
     if (connection) {
         connection->pipe = pipe.id;
-        pthread_mutex_lock(&pipes->lock);
-        place = tsearch(connection, &pipes->living, compare);
-        pthread_mutex_unlock(&pipes->lock);
+        listing = put_in(arg, connection);
     }
-    if (!place) {
-        nng_pipe_close(pipe); // refuses it
-    }
-    // When NNG is closing, the word of a connection's end can overtake that of its begin; its number may then
-    // be there yet when it comes round again.
-    if (!place || *place != connection) {
+    switch (listing) {
+    case LISTED_NEW:
+        break;
+    case LISTED_OLD:
+        // When NNG is closing it, the word of a connection's end can overtake that of its begin. It stays
+        // here then, of no use, until its number comes round again.
         free(connection);
+        break;
+    case LISTED_NO_MEMORY:
+        free(connection);
+        nng_pipe_close(pipe); // refuses it
+        break;
     }
 }
 
