@@ -50,6 +50,8 @@ Test(reply, errors_come_back_as_they_were_sent)
         {ERR_INVALID_FIELD, ERR_INVALID_FIELD, "not \"a\\b\" / \xc3\xa9"},
         {ERR_TRY_ALONE, ERR_TRY_ALONE, "x"},
         {ERR_STORAGE_FULL, ERR_STORAGE_UNAVAILABLE, "no room"}, // one code for all of them
+        {ERR_LEASE_LOST, ERR_LEASE_LOST, "the lease ran out"},
+        {ERR_QUEUE_PROTECTED, ERR_QUEUE_PROTECTED, "default"},
         {ERR_INTERNAL, ERR_INTERNAL, "x"},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
@@ -60,6 +62,50 @@ Test(reply, errors_come_back_as_they_were_sent)
         cr_expect_not(reply.ok);
         cr_expect_eq(reply.fault.err, cases[i].back);
         cr_expect_str_eq(reply.fault.detail, cases[i].message);
+        cr_expect_str_eq(reply.eta, "");
+        buf_fini(&b);
+    }
+}
+
+Test(reply, an_unreachable_deadline_comes_with_the_moment_that_could_be_met)
+{
+    struct buf b = buffer();
+    struct reply reply;
+    reply_unreachable(&b, "too \"late\"", (struct wall){1795459625123});
+    cr_expect_str_eq(b.data, "{\"error\":{\"code\":\"deadline_unreachable\",\"message\":\"too \\\"late\\\"\","
+                             "\"eta\":\"2026-11-23T18:47:05.123Z\"}}\n");
+    cr_assert_eq(reply_parse(b.data, line_len(&b), &reply), ERR_OK);
+    cr_expect_not(reply.ok);
+    cr_expect_eq(reply.fault.err, ERR_DEADLINE_UNREACHABLE);
+    cr_expect_str_eq(reply.fault.detail, "too \"late\"");
+    cr_expect_str_eq(reply.eta, "2026-11-23T18:47:05.123Z");
+    buf_fini(&b);
+}
+
+Test(reply, an_eta_is_taken_only_when_it_is_a_moment)
+{
+    static const struct {
+        const char *member;
+        const char *eta;
+    } cases[] = {
+        {"", ""},
+        {",\"eta\":\"2026-11-23T18:47:05.123Z\"", "2026-11-23T18:47:05.123Z"},
+        {",\"eta\":\"2026-11-23T18:47:05.123+01:00\"", "2026-11-23T18:47:05.123+01:00"},
+        {",\"eta\":\"2026-11-23T18:47:05.0000000000Z\"", "2026-11-23T18:47:05.0000000000Z"},
+        {",\"eta\":\"2026-11-23T18:47:05.00000000000Z\"", ""}, // too long
+        {",\"eta\":null", ""},
+        {",\"eta\":7", ""},
+        {",\"eta\":\"\"", ""},
+        {",\"eta\":\"soon\"", ""},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct buf b = buffer();
+        struct reply reply;
+        buf_printf(&b, "{\"error\":{\"code\":\"deadline_unreachable\",\"message\":\"late\"%s}}",
+                   cases[i].member);
+        cr_assert_eq(reply_parse(b.data, b.len, &reply), ERR_OK, "%s", cases[i].member);
+        cr_expect_eq(reply.fault.err, ERR_DEADLINE_UNREACHABLE);
+        cr_expect_str_eq(reply.eta, cases[i].eta, "%s", cases[i].member);
         buf_fini(&b);
     }
 }

@@ -28,15 +28,46 @@ Test(words, every_status_reads_back_from_its_name)
     cr_expect_str_eq(status_name(STATUS_CANCELLED), "cancelled");
 }
 
+Test(words, every_kind_of_ids_reads_back_from_its_name)
+{
+    static const enum ids_kind kinds[] = {IDS_INTEGER, IDS_STRING};
+    static const char *const names[] = {"integer", "string"};
+    for (size_t i = 0; i < COUNT(kinds); i++) {
+        enum ids_kind parsed;
+        cr_expect_str_eq(ids_kind_name(kinds[i]), names[i]);
+        cr_assert(ids_kind_parse(names[i], &parsed));
+        cr_expect_eq(parsed, kinds[i]);
+    }
+}
+
+Test(words, every_on_interrupt_reads_back_from_its_name)
+{
+    static const enum on_interrupt whats[] = {ON_INTERRUPT_RESEND, ON_INTERRUPT_HOLD};
+    static const char *const names[] = {"resend", "hold"};
+    for (size_t i = 0; i < COUNT(whats); i++) {
+        enum on_interrupt parsed;
+        cr_expect_str_eq(on_interrupt_name(whats[i]), names[i]);
+        cr_assert(on_interrupt_parse(names[i], &parsed));
+        cr_expect_eq(parsed, whats[i]);
+    }
+}
+
 Test(words, other_texts_are_no_words_and_leave_the_output_alone)
 {
-    static const char *const texts[] = {"",    "high",   "High", "HIGH ",     " HIGH",
-                                        "HIG", "HIGHER", "0",    "Completed", "YET_TO_START"};
+    static const char *const texts[] = {"",        "high",    "High",   "HIGH ",     " HIGH",
+                                        "HIG",     "HIGHER",  "0",      "Completed", "YET_TO_START",
+                                        "Integer", "strings", "RESEND", "hold "};
     for (size_t i = 0; i < COUNT(texts); i++) {
         enum priority priority = PRIORITY_LOW;
         enum status status = STATUS_FAILED;
+        enum ids_kind kind = IDS_STRING;
+        enum on_interrupt what = ON_INTERRUPT_HOLD;
         cr_expect_not(priority_parse(texts[i], &priority), "\"%s\"", texts[i]);
         cr_expect_not(status_parse(texts[i], &status), "\"%s\"", texts[i]);
+        cr_expect_not(ids_kind_parse(texts[i], &kind), "\"%s\"", texts[i]);
+        cr_expect_not(on_interrupt_parse(texts[i], &what), "\"%s\"", texts[i]);
+        cr_expect_eq(kind, IDS_STRING);
+        cr_expect_eq(what, ON_INTERRUPT_HOLD);
         cr_expect_eq(priority, PRIORITY_LOW);
         cr_expect_eq(status, STATUS_FAILED);
     }
@@ -59,8 +90,9 @@ Test(words, queue_names)
         {"a\n", false},          {"\xc3\xa9", false}, {"a\xc3\xa9", false},
         {"a:", false},           {"a`", false},       {"a{", false},
     };
-    for (size_t i = 0; i < COUNT(cases); i++)
+    for (size_t i = 0; i < COUNT(cases); i++) {
         cr_expect_eq(queue_name_valid(cases[i].text), cases[i].valid, "\"%s\"", cases[i].text);
+    }
 }
 
 Test(words, idempotency_keys)
@@ -82,8 +114,9 @@ Test(words, idempotency_keys)
         {"\xc3\xa9", false},
         {"a\x01", false},
     };
-    for (size_t i = 0; i < COUNT(cases); i++)
+    for (size_t i = 0; i < COUNT(cases); i++) {
         cr_expect_eq(idempotency_key_valid(cases[i].text), cases[i].valid, "\"%s\"", cases[i].text);
+    }
 
     char key[IDEMPOTENCY_KEY_MAX + 2];
     memset(key, 'k', sizeof(key));
