@@ -30,6 +30,7 @@ static struct dispatch read_one(const struct http_target_request *request)
     (void)snprintf(dispatch.ids, sizeof(dispatch.ids), "%.*s", len, ids);
     (void)snprintf(dispatch.ingestion, sizeof(dispatch.ingestion), "%s", json_text(json, "ingestion_id"));
     (void)snprintf(dispatch.batch, sizeof(dispatch.batch), "%s", json_text(json, "batch_id"));
+    (void)snprintf(dispatch.queue, sizeof(dispatch.queue), "%s", json_text(json, "queue"));
     (void)snprintf(dispatch.priority, sizeof(dispatch.priority), "%s", json_text(json, "priority"));
     dispatch.attempt = (int)json_number(json, "attempt");
     cJSON_Delete(json);
@@ -55,19 +56,44 @@ void dispatches_fini(struct dispatches *dispatches)
     *dispatches = (struct dispatches){0};
 }
 
+struct dispatches dispatches_of(const struct dispatches *dispatches, const char *queue)
+{
+    struct dispatches of = {.count = 0};
+    of.list = calloc(dispatches->count + 1, sizeof(*of.list));
+    cr_assert_not_null(of.list);
+    for (size_t i = 0; i < dispatches->count; i++) {
+        if (strcmp(dispatches->list[i].queue, queue) == 0) {
+            of.list[of.count++] = dispatches->list[i];
+        }
+    }
+    return of;
+}
+
+static int64_t grid_ns(struct rate rate, size_t intervals)
+{
+    return (int64_t)((double)intervals * (double)rate.per_ns / (double)rate.count);
+}
+
 int64_t dispatches_earliness(const struct dispatches *dispatches, struct rate rate, size_t burst,
                              size_t worst[2])
 {
-    int64_t earliest = INT64_MIN;
-    for (size_t i = 0; i < dispatches->count; i++) {
-        for (size_t j = i + burst; j < dispatches->count; j++) {
-            int64_t window = mono_diff(dispatches->list[j].at, dispatches->list[i].at);
-            int64_t needed = (int64_t)(j - i + 1 - burst) * rate.per_ns / (int64_t)rate.count;
-            if (needed - window > earliest) {
-                earliest = needed - window;
-                worst[0] = i;
-                worst[1] = j;
-            }
+    // From i to j there is room for burst - 1 dispatches after the first, and for one more in each interval:
+    // the worst i for a j is the one that was farthest behind a grid of intervals.
+    int64_t earliest = INT64_MIN, farthest = INT64_MIN;
+    size_t first = 0;
+    for (size_t j = burst; j < dispatches->count; j++) {
+        size_t i = j - burst;
+        int64_t behind = mono_diff(dispatches->list[i].at, dispatches->list[0].at) - grid_ns(rate, i);
+        if (behind > farthest) {
+            farthest = behind;
+            first = i;
+        }
+        int64_t window = mono_diff(dispatches->list[j].at, dispatches->list[first].at);
+        int64_t needed = grid_ns(rate, j - first + 1 - burst);
+        if (needed - window > earliest) {
+            earliest = needed - window;
+            worst[0] = first;
+            worst[1] = j;
         }
     }
     return earliest;
@@ -122,17 +148,58 @@ int64_t lateness_end(struct lateness *lateness)
     return worst;
 }
 
-void dispatches_check_rate(struct http_target *target, struct rate rate, size_t burst, int64_t lateness_ns)
+void dispatches_check_window(const struct dispatches *dispatches, struct rate rate, size_t burst,
+                             int64_t lateness_ns)
 {
-    struct dispatches dispatches = dispatches_read(target);
     size_t worst[2] = {0, 0};
-    int64_t early = dispatches_earliness(&dispatches, rate, burst, worst);
+    int64_t early = dispatches_earliness(dispatches, rate, burst, worst);
     int64_t allowed = 2 * (SENDER_NS + lateness_ns);
     if (early > allowed) {
-        print_window(&dispatches, worst[0], worst[1]);
+        print_window(dispatches, worst[0], worst[1]);
     }
-    dispatches_fini(&dispatches);
     cr_assert(early <= allowed,
               "a window is %.3f ms too short for what is in it; %.3f ms may be the machine's",
               (double)early / (double)NS_PER_MS, (double)allowed / (double)NS_PER_MS);
+}
+
+void dispatches_check_rate(struct http_target *target, struct rate rate, size_t burst, int64_t lateness_ns)
+{
+    struct dispatches dispatches = dispatches_read(target);
+    dispatches_check_window(&dispatches, rate, burst, lateness_ns);
+    dispatches_fini(&dispatches);
+}
+
+// ---- pace ----
+
+static int by_length(const void *a, const void *b)
+{
+    const int64_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+struct pace dispatches_pace(const struct dispatches *dispatches, struct rate rate, size_t burst)
+{
+    const struct dispatch *list = dispatches->list;
+    size_t count = dispatches->count;
+    struct pace pace = {.least_gap_ns = INT64_MAX};
+    int64_t interval_ns = grid_ns(rate, 1);
+    int64_t *late = calloc(count + 1, sizeof(*late));
+    cr_assert(late && count > burst);
+    struct mono slot = list[0].at;
+    for (size_t i = 0; i < count; i++) {
+        late[i] = mono_diff(list[i].at, slot);
+        if (late[i] < 0 || late[i] > SENDER_NS) { // the grid was seen late before, or moves
+            slot = list[i].at;
+            late[i] = late[i] < 0 ? 0 : late[i];
+        }
+        slot = mono_add(slot, interval_ns);
+        int64_t gap = i > 0 ? mono_diff(list[i].at, list[i - 1].at) : INT64_MAX;
+        pace.least_gap_ns = gap < pace.least_gap_ns ? gap : pace.least_gap_ns;
+    }
+    qsort(late, count, sizeof(*late), by_length);
+    pace.median_ns = late[count / 2];
+    pace.p99_ns = late[count * 99 / 100];
+    free(late);
+    pace.used = (double)grid_ns(rate, count - burst) / (double)mono_diff(list[count - 1].at, list[0].at);
+    return pace;
 }
