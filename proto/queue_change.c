@@ -173,9 +173,9 @@ static void read_failures(struct reader *r)
 static void read_aging(struct reader *r)
 {
     struct queue_change *change = r->change;
-    bool off = given_null(r, "aging", SETTING_AGING) || strcmp(read_word(r, "aging"), "0") == 0;
-    if (off) {
-        (void)given(r, "aging", SETTING_AGING);
+    int64_t ns = -1;
+    bool zero = duration_parse(read_word(r, "aging"), &ns) && ns == 0;
+    if (given_null(r, "aging", SETTING_AGING) || (zero && given(r, "aging", SETTING_AGING))) {
         change->aging_ns = 0;
     } else {
         read_duration(r, "aging", SETTING_AGING, NS_PER_S, 366 * DAY_NS, &change->aging_ns);
