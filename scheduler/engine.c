@@ -393,7 +393,7 @@ static enum err check_ids(const struct queue *queue, const struct ids *ids, stru
 {
     if (ids->kind != queue->settings.ids) {
         return fault_set(fault, ERR_INVALID_FIELD, "ids[0] is %s: queue \"%s\" takes %s",
-                         request->ids.kind == IDS_INTEGER ? "an integer" : "a string", queue->name,
+                         ids->kind == IDS_INTEGER ? "an integer" : "a string", queue->name,
                          queue->settings.ids == IDS_STRING ? "strings" : "integers");
     }
     if (ids->kind == IDS_INTEGER && ids->largest > queue->settings.max_id) {
