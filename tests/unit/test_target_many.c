@@ -29,6 +29,24 @@ Test(target_many, sends_the_headers_of_a_queue_after_its_own)
     end_with_server(&f, server);
 }
 
+// One handle and one connection serve targets with and without credentials.
+Test(target_many, keeps_credentials_to_their_target)
+{
+    struct fixture f;
+    struct http_target *server = begin_with_server(&f);
+    char url[128], value[64];
+
+    (void)snprintf(url, sizeof(url), "http://user:secret@127.0.0.1:%u/x", (unsigned)http_target_port(server));
+    struct target *other = open_one(&f, url);
+    for (size_t i = 0; i < 6; i++) {
+        delivery_free(deliver(&f, make_for(i % 2 == 0 ? other : f.target, 1)));
+        struct http_target_request request = http_target_get(server, i);
+        cr_assert_eq(http_target_header(&request, "Authorization", value, sizeof(value)), i % 2 == 0);
+    }
+    target_close(other);
+    end_with_server(&f, server);
+}
+
 // A queue's target may change while deliveries to the old one are under way.
 Test(target_many, keeps_a_closed_target_for_what_is_under_way)
 {
