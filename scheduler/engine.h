@@ -93,7 +93,7 @@ void engine_due_done(struct engine *engine, const struct due *due, int64_t next,
 // before (all, or none after a retry by hand).
 MUST_CHECK enum err engine_returned(struct engine *engine, int64_t queue, const struct returned_row *row,
                                     uint32_t from_delayed);
-// An ingestion was cancelled, or expired.
+// An ingestion was cancelled, or expired. Its queue may be gone when nothing was left to remove.
 void engine_removed(struct engine *engine, const struct removal *removal);
 
 // ---- accepting ----
@@ -140,7 +140,7 @@ MUST_CHECK enum err engine_outcome(struct engine *engine, struct flight *flight,
 bool engine_take_changed(struct engine *engine, int64_t *queue, struct queue_figures *figures);
 
 // When the engine next has something to do if nothing reaches it, by either clock; MONO_NEVER and DUE_NEVER
-// when idle.
+// when idle, INT64_MIN: at once.
 struct mono engine_wake(const struct engine *engine);
 int64_t engine_wake_wall_ms(const struct engine *engine);
 
@@ -167,9 +167,9 @@ struct outlook {
     bool has_eta;
     struct mono eta;
 };
-// `position` is exact as long as no more than STANDING_DELAYED_MAX batches of a kind become due before.
-// Paused: no eta.
-struct outlook engine_outlook(struct engine *engine, const struct standing *standing, struct mono now,
+// `position` is exact as long as what becomes due before is listed; paused, it is as if the queue were not,
+// and there is no eta. While a breaker is open, its next probe is taken to succeed.
+struct outlook engine_outlook(const struct engine *engine, const struct standing *standing, struct mono now,
                               struct wall now_wall);
 
 struct queue_view {

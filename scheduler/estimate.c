@@ -74,6 +74,7 @@ void estimate_begin(struct estimate *e)
 {
     if (e->probing) {
         e->probe = by_rate(e, 1);
+        e->before_probe = e->bucket;
         (void)bucket_take(&e->bucket, e->rate, e->probe);
         e->from = mono_add(e->probe, e->delivery_ns);
     }
@@ -179,7 +180,13 @@ static struct estimate_at take_lanes(struct estimate *e, uint64_t taken)
 
 void estimate_resume(struct estimate *e, uint64_t taken, struct mono from)
 {
-    if (e->probing && taken > 0) {
+    if (e->probing && taken == 0) {
+        e->bucket = e->before_probe;
+        e->from = mono_max(e->probe, from);
+        estimate_begin(e);
+        return;
+    }
+    if (e->probing) {
         e->probing = false;
         taken--;
     }

@@ -34,7 +34,8 @@ struct estimate {
     bool probing;     // nothing is in flight, and the first dispatch must end before another starts
 
     // estimate_begin's:
-    struct mono probe;       // the first dispatch while `probing`; all the above is about those after it
+    struct mono probe; // the first dispatch while `probing`; all the above is about those after it
+    struct bucket before_probe;
     struct estimate_at lags; // the delivery in flight that delays, by the rate, the later starts the most
 };
 

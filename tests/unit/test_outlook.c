@@ -1,171 +1,447 @@
-// What the engine says of the future, against the future.
-#include "tests/support/engine_world.h"
+// What the engine says of the future, against a future that is played slot by slot.
+#include "tests/support/outlook_scene.h"
 
-#include "scheduler/order.h"
 #include "scheduler/rate.h"
 
 #include <criterion/criterion.h>
+#include <string.h>
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define PAST 20
 
-static void fails_while_young(struct world *world, struct world_running *running)
+// ---- anything ----
+
+// Dispatches of the past, by the rate. What of them is still on its way belongs to some ingestion.
+static void random_past(struct scene *scene, struct random *random, struct mono began[PAST], size_t *count)
 {
-    uint64_t share = mono_before(world->now, (struct mono){20 * NS_PER_S}) ? 30 : 0;
-    if (random_below(&world->random, 100) < share) {
-        running->class = OUTCOME_RETRY;
+    const struct queue_settings *settings = &scene->load.settings;
+    struct bucket *bucket = &scene->load.figures.bucket;
+    uint64_t interval = 1 + (uint64_t)rate_interval(settings->rate);
+    struct mono at = bucket->tat;
+    struct mono ends[PAST];
+    size_t n = 0;
+    for (uint64_t left = random_below(random, COUNT(ends)); left > 0; left--) {
+        at = mono_max(mono_add(at, (int64_t)random_below(random, 2 * interval)),
+                      bucket_opens(bucket, settings->rate, settings->burst));
+        at = n >= settings->concurrency ? mono_max(at, ends[n - settings->concurrency]) : at;
+        (void)bucket_take(bucket, settings->rate, at);
+        began[n] = at;
+        ends[n++] = mono_add(at, scene->load.figures.delivery_ns);
+    }
+    scene->now.ns = (at.ns / NS_PER_MS + (int64_t)random_below(random, 1 + interval / NS_PER_MS)) * NS_PER_MS;
+    scene->now = mono_max(scene->now, mono_add(at, 0));
+    *count = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (mono_before(scene->now, ends[i])) {
+            began[(*count)++] = began[i];
+        }
     }
 }
 
-// How many dispatches of its queue the log has since `from` up to this batch's.
-static uint64_t dispatched_before(const struct world *world, size_t from, const struct place *place)
+static int64_t random_span(struct random *random, int64_t unit_ns)
 {
-    uint64_t n = 0;
-    while (place_compare(&world->log[from + n].key.place, place) != 0) {
-        n++;
-        ENSURE(from + n < world->log_count, "it was never dispatched");
-    }
-    return n;
+    uint64_t unit_ms = (uint64_t)(unit_ns / NS_PER_MS);
+    return NS_PER_MS * (int64_t)random_below(random, 1 + unit_ms * (1 + random_below(random, 40)));
 }
 
-static struct mono last_end(const struct world *world, int64_t seq)
+static void random_batches(struct scene *scene, struct random *random, uint32_t delayed_share,
+                           int64_t unit_ns)
 {
-    struct mono end = {0};
-    for (size_t i = 0; i < world->log_count; i++) {
-        if (world->log[i].key.place.seq == seq) {
-            end = mono_max(end, mono_add(world->log[i].at, world->delivery_ns));
+    size_t ingestions = 1 + random_below(random, 12);
+    int64_t accepted_ns = scene->now.ns - 20 * unit_ns;
+    for (size_t i = 0; i < ingestions; i++) {
+        accepted_ns += (int64_t)random_below(random, 2) * random_span(random, unit_ns) / 20;
+        accepted_ns = accepted_ns < scene->now.ns ? accepted_ns : scene->now.ns;
+        uint32_t batches = (uint32_t)(1 + random_below(random, random_below(random, 4) == 0 ? 40 : 5));
+        int64_t seq =
+            scene_ingest(scene, (enum priority)random_below(random, PRIORITIES), batches, accepted_ns);
+        if (random_below(random, 100) < delayed_share / 2) {
+            scene_schedule(scene, seq, 1 + random_span(random, unit_ns) / NS_PER_MS);
+            continue;
+        }
+        for (uint32_t index = 0; index < batches; index++) {
+            if (random_below(random, 100) < delayed_share) {
+                scene_put_off(scene, seq, index, random_span(random, unit_ns));
+            } else if (random_below(random, 8) == 0) {
+                scene_batch_at(scene, seq, index)->where = DONE;
+            }
         }
     }
-    return end;
 }
 
-// Asks about every ingestion at a random moment, when all that may fail has; then lets it all happen.
-static void check_outlooks(struct world *world)
+static void random_scene(struct scene *scene, struct random *random)
 {
-    struct random *random = &world->random;
-    size_t count = 10 + random_below(random, 30);
-    struct standing standings[40];
-    struct outlook outlooks[40];
-    for (size_t i = 0; i < count; i++) {
-        world_ingest(world, 1, (enum priority)random_below(random, PRIORITIES),
-                     (uint32_t)(1 + random_below(random, 6)));
-        world_run_until(world, world->now.ns + (int64_t)random_below(random, (uint64_t)NS_PER_S));
+    static const struct rate rates[] = {{1, 5 * NS_PER_S}, {1, NS_PER_S},    {3, NS_PER_S},
+                                        {20, NS_PER_S},    {1000, NS_PER_S}, {0, 0}};
+    struct rate rate = rates[random_below(random, COUNT(rates))];
+    int64_t unit_ns = rate.count > 0 && rate.count < 50 ? rate_interval(rate) : 100 * NS_PER_MS;
+    int64_t took_ns = NS_PER_MS + random_span(random, unit_ns) / 8;
+    uint32_t burst = random_below(random, 2) == 0 ? 1 : (uint32_t)(1 + random_below(random, 6));
+    scene_init(scene, rate, burst, (uint32_t)(1 + random_below(random, 6)), took_ns);
+    struct mono began[PAST];
+    size_t flying;
+    random_past(scene, random, began, &flying);
+    struct queue_figures *figures = &scene->load.figures;
+    if (random_below(random, 3) == 0) {
+        figures->held_until = mono_add(scene->now, random_span(random, unit_ns));
     }
-    world_run_until(world, (int64_t)(24 + random_below(random, 10)) * NS_PER_S);
-    for (size_t i = 0; i < count; i++) {
-        standings[i] = world_standing(world, (int64_t)i + 1);
-        outlooks[i] = engine_outlook(world->engine, &standings[i], world->now);
+    if (random_below(random, 5) == 0) {
+        figures->failures = scene->load.settings.breaker + (uint32_t)random_below(random, 3);
+        figures->probe_at = mono_add(scene->now, random_span(random, unit_ns));
     }
-    bool retries = false;
-    for (size_t i = 0; i < world->store.batch_count; i++) {
-        retries |= world->store.batches[i].state == BATCH_BACKOFF;
+    if (random_below(random, 3) == 0) {
+        scene->load.settings.aging_ns = 1 + random_span(random, unit_ns);
     }
-    size_t from = world->log_count;
-    world_run_until(world, INT64_MAX);
-    // Exact while nothing waits for a retry; else off by where it falls between the slots and the deliveries.
-    int64_t interval_ns = rate_interval(world->store.queues[0].settings.rate);
-    int64_t tolerance_ns = interval_ns > world->delivery_ns ? interval_ns : world->delivery_ns;
-    tolerance_ns = retries ? tolerance_ns : 0;
-    for (size_t i = 0; i < count; i++) {
-        unsigned long long seed = world->random.seed;
-        const struct standing *s = &standings[i];
-        ENSURE(outlooks[i].has_position == s->waiting, "seed %llu, ingestion %zu", seed, i);
-        ENSURE(outlooks[i].has_eta == (s->waiting || s->underway), "seed %llu, ingestion %zu", seed, i);
-        if (s->waiting) {
-            uint64_t truth = dispatched_before(world, from, &s->first);
-            ENSURE(outlooks[i].position == truth, "seed %llu, ingestion %zu: position %llu, not %llu", seed,
-                   i, (unsigned long long)outlooks[i].position, (unsigned long long)truth);
+    static const uint32_t shares[] = {0, 10, 50, 90};
+    random_batches(scene, random, shares[random_below(random, COUNT(shares))], unit_ns);
+    for (size_t i = 0; i < flying; i++) {
+        struct scene_ingestion *own = &scene->ingestions[random_below(random, scene->ingestion_count)];
+        int64_t seq = 1 + (own - scene->ingestions);
+        uint32_t index = (uint32_t)random_below(random, own->count);
+        if (own->scheduled || scene_batch_at(scene, seq, index)->where == FLIES) {
+            // one that nobody asks about
+            seq = scene_ingest(scene, PRIORITY_HIGH, 1, scene->now.ns);
+            index = 0;
         }
-        if (outlooks[i].has_eta) {
-            int64_t off_ns = mono_diff(outlooks[i].eta, last_end(world, s->seq));
-            ENSURE(off_ns <= tolerance_ns && off_ns >= -tolerance_ns,
-                   "seed %llu, ingestion %zu: eta off by %lld of %lld ns", seed, i, (long long)off_ns,
-                   (long long)tolerance_ns);
-        }
+        scene_fly(scene, seq, index, mono_diff(scene->now, began[i]));
     }
 }
 
 Test(outlook, positions_and_etas_are_what_then_happens)
 {
-    static const struct rate rates[] = {{1, 5 * NS_PER_S}, {1, NS_PER_S}, {3, NS_PER_S}, {20, NS_PER_S}};
+    static struct scene scene;
+    struct outlook outlooks[SCENE_INGESTIONS];
     struct random random = random_from(51);
-    for (int round = 0; round < 200; round++) {
-        struct rate rate = rates[random_below(&random, COUNT(rates))];
-        struct queue_settings settings = world_settings(rate.count, rate.per_ns, 1, 1);
-        settings.concurrency = (uint32_t)(1 + random_below(&random, 3));
-        settings.min_backoff_ns = NS_PER_S;
-        settings.max_backoff_ns = 20 * NS_PER_S;
-        settings.max_attempts = 1000;
-        struct world *world = world_of(settings, (int64_t)(1 + random_below(&random, 3000)) * NS_PER_MS);
-        world->script = fails_while_young;
-        world->random = (struct random){random.seed, random_next(&random)};
-        check_outlooks(world);
-        world_free(world);
+    for (int round = 0; round < 20000; round++) {
+        random_scene(&scene, &random);
+        scene_check(&scene, outlooks, "anything", random.seed);
     }
 }
 
-// Puts a waiting batch into backoff, as if it had failed before.
-static void put_off(struct world *world, int64_t seq, uint32_t index, int64_t due_ns)
-{
-    struct world_ingestion *ingestion = &world->store.ingestions[seq - 1];
-    world->store.batches[ingestion->first + index] =
-        (struct world_batch){.state = BATCH_BACKOFF, .due = {due_ns}, .attempts = 1};
-    ingestion->ready--;
-}
+// ---- one thing at a time ----
 
-Test(outlook, the_eta_of_retries_counts_what_goes_before_them)
+// Slots every 5 s from now on, deliveries of 1 s, and one LOW ingestion of three batches.
+static void as_it_is(struct scene *scene)
+{
+    (void)scene;
+}
+static void a_higher_priority(struct scene *scene)
+{
+    (void)scene_ingest(scene, PRIORITY_HIGH, 2, scene->now.ns);
+}
+static void a_lower_one_and_a_later_one(struct scene *scene)
+{
+    scene->ingestions[0].priority = PRIORITY_MEDIUM;
+    for (size_t i = 0; i < scene->batch_count; i++) {
+        scene->batches[i].place.priority = PRIORITY_MEDIUM;
+    }
+    (void)scene_ingest(scene, PRIORITY_LOW, 2, scene->now.ns);
+    (void)scene_ingest(scene, PRIORITY_MEDIUM, 2, scene->now.ns);
+}
+static void held(struct scene *scene)
+{
+    scene->load.figures.held_until = mono_add(scene->now, 60 * NS_PER_S);
+    scene->load.figures.held_by = HOLD_RETRY_AFTER;
+}
+static void paused(struct scene *scene)
+{
+    scene->load.figures.paused = true;
+}
+static void breaker_is_open(struct scene *scene)
+{
+    scene->load.figures.failures = scene->load.settings.breaker;
+    scene->load.figures.probe_at = mono_add(scene->now, 30 * NS_PER_S);
+    scene->load.figures.delivery_ns = 7 * NS_PER_S;
+    scene->load.settings.concurrency = 2;
+}
+static void a_probe_is_out(struct scene *scene)
+{
+    breaker_is_open(scene);
+    (void)scene_ingest(scene, PRIORITY_HIGH, 1, scene->now.ns);
+    scene_fly(scene, 2, 0, NS_PER_S);
+}
+static void its_last_is_in_flight(struct scene *scene)
+{
+    scene_batch_at(scene, 1, 0)->where = DONE;
+    scene_batch_at(scene, 1, 1)->where = DONE;
+    scene_fly(scene, 1, 2, 300 * NS_PER_MS);
+}
+static void its_last_takes_long(struct scene *scene)
+{
+    its_last_is_in_flight(scene);
+    scene_batch_at(scene, 1, 2)->start = mono_add(scene->now, -9 * NS_PER_S);
+}
+static void deliveries_take_longer_than_the_interval(struct scene *scene)
+{
+    scene->load.figures.delivery_ns = 20 * NS_PER_S;
+    scene->load.settings.concurrency = 2;
+}
+static void no_limit(struct scene *scene)
+{
+    scene->load.settings.rate = (struct rate){0, 0};
+}
+static void a_retry_ahead_that_makes_it(struct scene *scene)
+{
+    (void)scene_ingest(scene, PRIORITY_HIGH, 2, scene->now.ns);
+    scene_put_off(scene, 2, 1, 5 * NS_PER_S); // on the slot
+}
+static void a_retry_ahead_that_is_late_for_one(struct scene *scene)
+{
+    (void)scene_ingest(scene, PRIORITY_HIGH, 2, scene->now.ns);
+    scene_put_off(scene, 2, 1, 5 * NS_PER_S + 1);
+}
+static void a_not_before_ahead(struct scene *scene)
+{
+    scene_schedule(scene, scene_ingest(scene, PRIORITY_HIGH, 4, scene->now.ns), 7000);
+}
+static void its_own_retry(struct scene *scene)
+{
+    scene_put_off(scene, 1, 2, 61 * NS_PER_S);
+}
+static void only_its_retry(struct scene *scene)
+{
+    scene_batch_at(scene, 1, 0)->where = DONE;
+    scene_batch_at(scene, 1, 1)->where = DONE;
+    scene_put_off(scene, 1, 2, 61 * NS_PER_S);
+}
+static void its_retry_goes_first(struct scene *scene)
+{
+    (void)scene_ingest(scene, PRIORITY_HIGH, 1, scene->now.ns);
+    scene_put_off(scene, 1, 0, NS_PER_S);
+}
+static void its_not_before(struct scene *scene)
+{
+    scene_schedule(scene, 1, 61000);
+}
+static void its_not_before_with_work_until_then(struct scene *scene)
+{
+    its_not_before(scene);
+    (void)scene_ingest(scene, PRIORITY_LOW, 100, scene->now.ns); // slots 0 to 60 s
+}
+static void its_not_before_with_more_ahead(struct scene *scene)
+{
+    its_not_before(scene);
+    (void)scene_ingest(scene, PRIORITY_HIGH, 20, scene->now.ns);
+}
+static void its_not_before_with_others(struct scene *scene)
+{
+    its_not_before(scene);
+    scene_schedule(scene, scene_ingest(scene, PRIORITY_LOW, 2, scene->now.ns), 59000);
+    scene_schedule(scene, scene_ingest(scene, PRIORITY_HIGH, 1, scene->now.ns), 62000);
+}
+static void others_have_aged(struct scene *scene)
+{
+    scene->load.settings.aging_ns = 60 * NS_PER_S;
+    scene->ingestions[0].accepted_ns = scene->now.ns - 130 * NS_PER_S; // counts as HIGH
+    (void)scene_ingest(scene, PRIORITY_MEDIUM, 1, scene->now.ns - 61 * NS_PER_S);
+    (void)scene_ingest(scene, PRIORITY_HIGH, 1, scene->now.ns);
+}
+static void an_aged_one_is_ahead(struct scene *scene)
+{
+    scene->load.settings.aging_ns = 60 * NS_PER_S;
+    scene->ingestions[0].accepted_ns = scene->now.ns - 60 * NS_PER_S; // counts as MEDIUM
+    (void)scene_ingest(scene, PRIORITY_MEDIUM, 2, scene->now.ns - 59 * NS_PER_S);
+    (void)scene_ingest(scene, PRIORITY_HIGH, 2, scene->now.ns);
+}
+static void no_worker_is_there(struct scene *scene)
+{
+    scene->load.traits.pull = true;
+}
+Test(outlook, holds_pauses_priorities_retries_not_before_and_aging)
 {
     static const struct {
-        uint32_t ahead;   // batches of an earlier ingestion that wait
-        uint32_t retries; // all due at the same moment
-        int64_t due_ns;
-        int64_t slots; // taken after `from_ns` when the last one starts
-        int64_t from_ns;
+        const char *what;
+        void (*set)(struct scene *scene);
+        int64_t seq;
+        int64_t position; // -1: null
+        int64_t eta_ms;   // from now; -1: null
     } cases[] = {
-        {0, 1, 10 * NS_PER_S, 0, 10 * NS_PER_S},
-        {0, 7, 10 * NS_PER_S, 6, 10 * NS_PER_S},
-        {20, 1, NS_PER_S, 20, 0},
-        {20, 3, NS_PER_S, 22, 0},
-        {20, 1, 500 * NS_PER_S, 0, 500 * NS_PER_S},
+        {"as it is", as_it_is, 1, 0, 11000},
+        {"a higher priority", a_higher_priority, 1, 2, 21000},
+        {"a higher priority itself", a_higher_priority, 2, 0, 6000},
+        {"a lower one and a later one", a_lower_one_and_a_later_one, 1, 0, 11000},
+        {"a lower one itself", a_lower_one_and_a_later_one, 2, 5, 31000},
+        {"a later one itself", a_lower_one_and_a_later_one, 3, 3, 21000},
+        {"held", held, 1, 0, 71000},
+        {"paused", paused, 1, 0, -1},
+        {"the breaker is open", breaker_is_open, 1, 0, 49000}, // 30, done at 37; 37, 42
+        {"a probe is out", a_probe_is_out, 1, 0, 23000},       // done at 6; 6, 11, 16
+        {"its last is in flight", its_last_is_in_flight, 1, -1, 700},
+        {"its last takes long", its_last_takes_long, 1, -1, 0},
+        {"deliveries take longer", deliveries_take_longer_than_the_interval, 1, 0, 40000}, // 0, 5, 20
+        {"no limit", no_limit, 1, 0, 3000},
+        {"a retry ahead that makes it", a_retry_ahead_that_makes_it, 1, 2, 21000},
+        {"a retry ahead that is late for one", a_retry_ahead_that_is_late_for_one, 1, 1, 21000},
+        {"a not_before ahead", a_not_before_ahead, 1, 0, 31000}, // 0, 5, (10 15 20 25), 30
+        {"its own retry", its_own_retry, 1, 0, 62000},
+        {"only its retry", only_its_retry, 1, -1, 62000},
+        {"its retry goes first", its_retry_goes_first, 1, 1, 16000},
+        {"its not_before", its_not_before, 1, 0, 72000},
+        {"its not_before, with work", its_not_before_with_work_until_then, 1, 13, 76000},
+        {"its not_before, with more ahead", its_not_before_with_more_ahead, 1, 20, 111000},
+        {"its not_before, with others", its_not_before_with_others, 1, 2, 80000}, // 59, 64 (HIGH), 69
+        {"others have aged", others_have_aged, 1, 0, 11000},
+        {"aged, with an older one", others_have_aged, 2, 3, 16000},
+        {"not aged", others_have_aged, 3, 4, 21000},
+        {"an aged one is ahead of its own", an_aged_one_is_ahead, 2, 5, 31000},
+        {"an aged one is behind", an_aged_one_is_ahead, 1, 2, 21000},
+        {"no worker is there", no_worker_is_there, 1, 0, 11000},
     };
+    static struct scene scene;
+    struct outlook outlooks[SCENE_INGESTIONS];
     for (size_t i = 0; i < COUNT(cases); i++) {
-        struct world *world = world_of(world_settings(1, 5 * NS_PER_S, 1, 1), NS_PER_S);
-        if (cases[i].ahead > 0) {
-            world_ingest(world, 1, PRIORITY_LOW, cases[i].ahead);
-        }
-        int64_t seq = world_ingest(world, 1, PRIORITY_LOW, cases[i].retries);
-        for (uint32_t index = 0; index < cases[i].retries; index++) {
-            put_off(world, seq, index, cases[i].due_ns);
-        }
-        world_build(world);
-        struct want want;
-        cr_assert(engine_wants(world->engine, &want));
-        struct backoff_row rows[8];
-        for (uint32_t index = 0; index < cases[i].retries; index++) {
-            rows[index] = (struct backoff_row){{1, {PRIORITY_LOW, seq, index}}, {cases[i].due_ns}};
-        }
-        cr_assert_eq(engine_give_backoff(world->engine, &want, rows, cases[i].retries), ERR_OK);
-        struct standing standing = world_standing(world, seq);
-        struct outlook outlook = engine_outlook(world->engine, &standing, world->now);
-        cr_assert_not(outlook.has_position);
-        cr_assert_eq(outlook.eta.ns, cases[i].from_ns + cases[i].slots * 5 * NS_PER_S + NS_PER_S,
-                     "case %zu: %lld", i, (long long)outlook.eta.ns);
-        world_run_until(world, INT64_MAX);
-        cr_assert_eq(last_end(world, seq).ns, outlook.eta.ns, "case %zu: and so it happens", i);
-        world_free(world);
+        scene_init(&scene, (struct rate){1, 5 * NS_PER_S}, 1, 1, NS_PER_S);
+        (void)scene_ingest(&scene, PRIORITY_LOW, 3, scene.now.ns);
+        cases[i].set(&scene);
+        scene_check(&scene, outlooks, cases[i].what, 0);
+        const struct outlook *outlook = &outlooks[cases[i].seq - 1];
+        cr_expect_eq(outlook->has_position ? (int64_t)outlook->position : -1, cases[i].position,
+                     "%s: position %llu", cases[i].what, (unsigned long long)outlook->position);
+        int64_t eta_ns = outlook->has_eta ? mono_diff(outlook->eta, scene.now) : -NS_PER_MS;
+        cr_expect_eq(eta_ns, cases[i].eta_ms * NS_PER_MS, "%s: eta %lld ns", cases[i].what,
+                     (long long)eta_ns);
     }
 }
 
 Test(outlook, nothing_to_say_about_what_is_done_or_unknown)
 {
-    struct world *world = world_of(world_settings(1, NS_PER_S, 1, 1), NS_PER_MS);
-    world_ingest(world, 1, PRIORITY_LOW, 1);
-    world_run_until(world, INT64_MAX);
-    struct standing standing = world_standing(world, 1);
-    struct outlook outlook = engine_outlook(world->engine, &standing, world->now);
+    static struct scene scene;
+    scene_init(&scene, (struct rate){1, NS_PER_S}, 1, 1, NS_PER_S);
+    int64_t seq = scene_ingest(&scene, PRIORITY_LOW, 1, scene.now.ns);
+    scene_batch_at(&scene, seq, 0)->where = DONE;
+    struct engine *engine = scene_engine(&scene);
+    struct standing standing = scene_standing(&scene, seq, NULL, 0);
+    struct outlook outlook = engine_outlook(engine, &standing, scene.now, scene.now_wall);
     cr_assert_not(outlook.has_position);
     cr_assert_not(outlook.has_eta);
-    standing = (struct standing){.queue = 77, .waiting = true};
-    outlook = engine_outlook(world->engine, &standing, world->now);
+    standing = (struct standing){.queue = 77, .waiting = 1};
+    outlook = engine_outlook(engine, &standing, scene.now, scene.now_wall);
+    cr_assert_not(outlook.has_position);
     cr_assert_not(outlook.has_eta);
-    world_free(world);
+    engine_free(engine);
+}
+
+Test(outlook, a_retry_after_all_that_is_listed_is_no_sooner_than_these)
+{
+    static struct scene scene;
+    scene_init(&scene, (struct rate){0, 0}, 1, 1, NS_PER_MS);
+    (void)scene_ingest(&scene, PRIORITY_LOW, STANDING_DELAYED_MAX, scene.now.ns);
+    int64_t seq = scene_ingest(&scene, PRIORITY_HIGH, 1, scene.now.ns);
+    for (uint32_t i = 0; i < STANDING_DELAYED_MAX; i++) {
+        scene_put_off(&scene, 1, i, (1 + i) * NS_PER_S);
+    }
+    scene_put_off(&scene, seq, 0, 1000 * NS_PER_S);
+    struct delayed_row rows[SCENE_BATCHES];
+    struct engine *engine = scene_engine(&scene);
+    (void)scene_delayed(&scene, rows);
+    struct standing standing = scene_standing(&scene, seq, rows, STANDING_DELAYED_MAX);
+    struct outlook outlook = engine_outlook(engine, &standing, scene.now, scene.now_wall);
+    cr_assert_not(outlook.has_position);
+    cr_assert(outlook.has_eta);
+    cr_assert_eq(mono_diff(outlook.eta, scene.now), STANDING_DELAYED_MAX * NS_PER_S + NS_PER_MS);
+    engine_free(engine);
+}
+
+// A clock that can go no further.
+Test(outlook, the_end_of_time)
+{
+    static struct scene scene;
+    scene_init(&scene, (struct rate){1, INT64_MAX / 4}, 1, 1, INT64_MAX / 4);
+    (void)scene_ingest(&scene, PRIORITY_LOW, 9, scene.now.ns);
+    scene_schedule(&scene, scene_ingest(&scene, PRIORITY_HIGH, 1, scene.now.ns), 1000);
+    scene.ingestions[1].not_before.ms = INT64_MAX;
+    struct engine *engine = scene_engine(&scene);
+    struct delayed_row rows[SCENE_BATCHES];
+    size_t count = scene_delayed(&scene, rows);
+    for (int64_t seq = 1; seq <= 2; seq++) {
+        struct standing standing = scene_standing(&scene, seq, rows, count);
+        struct outlook outlook = engine_outlook(engine, &standing, scene.now, scene.now_wall);
+        cr_assert(outlook.has_position);
+        cr_assert_eq(outlook.eta.ns, INT64_MAX);
+    }
+    engine_free(engine);
+}
+
+// ---- how the queues are ----
+
+Test(outlook, queues_are_found_by_name)
+{
+    struct engine *engine = engine_new(10, 5 * NS_PER_S);
+    static const char *const names[] = {"default", "b", "c", "a.b"}; // by ID
+    static const char *const sorted[] = {"a.b", "b", "c", "default"};
+    static struct scene scene;
+    scene_init(&scene, (struct rate){1, NS_PER_S}, 1, 1, NS_PER_S);
+    for (size_t i = 0; i < COUNT(names); i++) {
+        scene.load.id = (int64_t)i + 1;
+        scene.load.name = names[i];
+        scene.load.waiting[PRIORITY_MEDIUM] = i;
+        cr_assert_eq(engine_add_queue(engine, &scene.load), ERR_OK);
+    }
+    struct queue_view view;
+    int64_t id;
+    cr_assert_eq(engine_queues(engine), COUNT(names));
+    for (size_t i = 0; i < COUNT(names); i++) {
+        cr_expect_str_eq(engine_view(engine, i, scene.now).name, sorted[i]);
+        cr_expect_eq(engine_after_name(engine, sorted[i]), i + 1);
+        cr_assert_eq(engine_find_queue(engine, names[i], &id), ERR_OK);
+        cr_expect_eq(id, (int64_t)i + 1);
+        cr_assert_eq(engine_view_by_id(engine, id, scene.now, &view), ERR_OK);
+        cr_expect_str_eq(view.name, names[i]);
+        cr_expect_eq(view.waiting[PRIORITY_MEDIUM], i);
+        cr_expect_eq(view.in_flight, 0);
+        cr_expect_eq(view.rate, 0.0);
+        cr_expect_null(view.paused_reason);
+    }
+    cr_expect_eq(engine_after_name(engine, ""), 0);
+    cr_expect_eq(engine_after_name(engine, "bb"), 2);
+    cr_expect_eq(engine_after_name(engine, "z"), COUNT(names));
+    cr_expect_eq(engine_find_queue(engine, "d", &id), ERR_UNKNOWN_QUEUE);
+    cr_expect_eq(engine_view_by_id(engine, 5, scene.now, &view), ERR_UNKNOWN_QUEUE);
+    cr_expect_eq(engine_age(engine, scene.now), scene.now.ns + 5 * NS_PER_S);
+    engine_free(engine);
+}
+
+Test(outlook, why_a_queue_is_paused_and_until_when)
+{
+    static const struct {
+        bool paused;
+        int64_t held_s; // from now
+        enum hold_reason held_by;
+        uint32_t failures; // 10 open the breaker
+        int64_t probe_s;
+        const char *reason;
+        int64_t until_s; // INT64_MAX: never
+    } cases[] = {
+        {false, 0, HOLD_NONE, 0, 0, NULL, 0},
+        {true, 5, HOLD_RETRY_AFTER, 0, 0, "paused", INT64_MAX},
+        {false, 5, HOLD_RETRY_AFTER, 9, 7, "retry_after", 5},
+        {false, 5, HOLD_RATE_LIMIT, 10, 4, "rate_limit", 5},
+        {false, 5, HOLD_RATE_LIMIT, 10, 6, "breaker", 6},
+        {false, -5, HOLD_RATE_LIMIT, 0, 0, NULL, 0},
+        {false, -5, HOLD_RATE_LIMIT, 11, 6, "breaker", 6},
+        {false, 0, HOLD_NONE, 11, -1, "breaker", 0}, // its probe is out
+        {true, 0, HOLD_NONE, 11, 1, "paused", INT64_MAX},
+    };
+    static struct scene scene;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        scene_init(&scene, (struct rate){1, NS_PER_S}, 1, 1, NS_PER_S);
+        struct queue_figures *figures = &scene.load.figures;
+        figures->paused = cases[i].paused;
+        figures->held_until = mono_add(scene.now, cases[i].held_s * NS_PER_S);
+        figures->held_by = cases[i].held_by;
+        figures->failures = cases[i].failures;
+        figures->probe_at = mono_add(scene.now, cases[i].probe_s * NS_PER_S);
+        struct engine *engine = scene_engine(&scene);
+        struct queue_view view = engine_view(engine, 0, scene.now);
+        if (cases[i].reason == NULL) {
+            cr_expect_null(view.paused_reason, "case %zu", i);
+        } else {
+            cr_assert_not_null(view.paused_reason, "case %zu", i);
+            cr_expect_str_eq(view.paused_reason, cases[i].reason, "case %zu", i);
+            int64_t until_ns = mono_diff(view.paused_until, scene.now);
+            cr_expect_eq(until_ns, cases[i].until_s == INT64_MAX ? INT64_MAX : cases[i].until_s * NS_PER_S,
+                         "case %zu", i);
+        }
+        engine_free(engine);
+    }
 }
