@@ -10,7 +10,7 @@ Test(target_many, sends_the_headers_of_a_queue_after_its_own)
 
     struct http_target *server = begin_with_server(&f);
     struct target *other = open_with_headers(&f, http_target_url(server),
-                                             "X-Api-Key: s3cret, and more\nX-Empty:\nAccept: text/plain\n");
+                                             "X-Api-Key: s3cret, and more\nX-Empty: \nAccept: text/plain\n");
     delivery_free(deliver(&f, make_for(other, 1)));
     delivery_free(deliver(&f, make(&f, 2))); // over the same connection, by the same handle
     struct http_target_request with = http_target_get(server, 0), without = http_target_get(server, 1);
