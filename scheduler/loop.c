@@ -163,7 +163,7 @@ static enum err begin_ending(struct loop *loop)
         err = turn(loop, mono_now());
     } while (err == ERR_OK && loop->messages != NULL && mono_before(mono_now(), patience));
     loop->ending = true;
-    reply_idle_leases(loop, leases_take_idle(loop->leases, MONO_NEVER));
+    reply_leases(loop, leases_take_idle(loop->leases, MONO_NEVER));
     ipc_close(loop->ipc);
     loop->ipc = NULL;
     discard_messages(loop);

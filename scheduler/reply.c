@@ -114,21 +114,15 @@ static void reply_grant(const struct lease_grant *grant, struct mono now)
     buf_fini(&line);
 }
 
-static void reply_grants(struct lease_grant *grants, struct mono now)
+void reply_leases(struct loop *loop, struct lease_grant *grants)
 {
+    struct mono now = mono_now();
     for (struct lease_grant *grant = grants, *next; grant != NULL; grant = next) {
         next = grant->next;
+        update_demand(loop, grant->queue); // what is left of it is no longer asked for
         reply_grant(grant, now);
         leases_free_grant(grant);
     }
-}
-
-void reply_idle_leases(struct loop *loop, struct lease_grant *grants)
-{
-    for (const struct lease_grant *grant = grants; grant != NULL; grant = grant->next) {
-        update_demand(loop, grant->queue);
-    }
-    reply_grants(grants, mono_now());
 }
 
 // A repeat finds its grant; one that came while everything ends gets nothing.
@@ -299,8 +293,8 @@ void reply_all(struct loop *loop, struct turn *t, enum err failed)
         reply_message(loop, t, message_of(item), failed, &insert);
     }
     if (failed == ERR_OK) {
-        reply_grants(leases_take_grants(loop->leases), t->now);
+        reply_leases(loop, leases_take_grants(loop->leases));
     }
-    reply_grants(t->idle, t->now);
-    reply_idle_leases(loop, leases_take_idle(loop->leases, loop->ending ? MONO_NEVER : t->now));
+    reply_leases(loop, t->idle);
+    reply_leases(loop, leases_take_idle(loop->leases, loop->ending ? MONO_NEVER : t->now));
 }

@@ -54,7 +54,9 @@ void live_remove(struct loop *loop, struct delivery *delivery)
 
 void update_demand(struct loop *loop, int64_t queue)
 {
-    engine_demand(loop->engine, queue, leases_demand(loop->leases, queue));
+    if (routes_find(&loop->routes, queue) != NULL) { // it may have been deleted meanwhile
+        engine_demand(loop->engine, queue, leases_demand(loop->leases, queue));
+    }
 }
 
 // ---- requests ----

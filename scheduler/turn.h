@@ -80,8 +80,8 @@ void take_leases(struct loop *loop, struct turn *t);
 // Answers the turn's messages, and the leases that were granted or whose wait is over. `failed`: why nothing
 // of the turn is on disk, or ERR_OK.
 void reply_all(struct loop *loop, struct turn *t, enum err failed);
-// Answers waiting leases that get nothing.
-void reply_idle_leases(struct loop *loop, struct lease_grant *grants);
+// Answers leases with what they were granted, or with nothing.
+void reply_leases(struct loop *loop, struct lease_grant *grants);
 
 // ---- answer.c, answer_queue.c ----
 
