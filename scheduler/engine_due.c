@@ -116,7 +116,11 @@ enum err engine_returned(struct engine *engine, int64_t id, const struct returne
 void engine_removed(struct engine *engine, const struct removal *removal)
 {
     struct queue *queue = engine_queue(engine, removal->queue);
-    assert(queue != NULL && queue->waiting[removal->priority] >= removal->waiting &&
+    if (queue == NULL) {
+        assert(removal->waiting == 0 && removal->delayed == 0); // it could not have been removed
+        return;
+    }
+    assert(queue->waiting[removal->priority] >= removal->waiting &&
            queue->figures.delayed >= removal->delayed);
     queue->waiting[removal->priority] -= removal->waiting;
     queue->figures.delayed -= removal->delayed;

@@ -211,14 +211,6 @@ static void check_segment(const struct world *world, const struct world_change *
 void oracle_rate(const struct world *world, int64_t queue)
 {
     static int64_t at[WORLD_LOG];
-    size_t n = 0;
-    for (size_t i = 0; i < world->log_count; i++) {
-        if (world->log[i].key.queue == queue) {
-            at[n++] = world->log[i].at.ns;
-        }
-    }
-    qsort(at, n, sizeof at[0], compare_moments);
-    size_t from = 0;
     size_t seen = 0;
     for (size_t c = 0; c < world->change_count; c++) {
         if (world->changes[c].queue != queue) {
@@ -228,11 +220,14 @@ void oracle_rate(const struct world *world, int64_t queue)
         while (next < world->change_count && world->changes[next].queue != queue) {
             next++;
         }
-        size_t end = from;
-        while (end < n && (next == world->change_count || at[end] <= world->changes[next].at.ns)) {
-            end++;
+        size_t end = next < world->change_count ? world->changes[next].log_count : world->log_count;
+        size_t n = 0;
+        for (size_t i = world->changes[c].log_count; i < end; i++) {
+            if (world->log[i].key.queue == queue) {
+                at[n++] = world->log[i].at.ns;
+            }
         }
-        check_segment(world, &world->changes[c], seen++ > 0, at + from, end - from);
-        from = end;
+        qsort(at, n, sizeof at[0], compare_moments);
+        check_segment(world, &world->changes[c], seen++ > 0, at, n);
     }
 }

@@ -38,6 +38,7 @@ struct world_start {
 struct world_change {
     int64_t queue;
     struct mono at;
+    size_t log_count; // what started before
     struct rate rate;
     uint32_t burst;
 };
