@@ -54,15 +54,18 @@ void scene_schedule(struct scene *scene, int64_t seq, int64_t by_ms);
 // It has been in flight for so long; those that began earlier come first.
 void scene_fly(struct scene *scene, int64_t seq, uint32_t index, int64_t for_ns);
 
+// Any one.
+void scene_random(struct scene *scene, struct random *random);
+
 // An engine as the scene is; and what it can be asked with, in the order of the rows.
 struct engine *scene_engine(struct scene *scene);
 size_t scene_delayed(const struct scene *scene, struct delayed_row rows[SCENE_BATCHES]);
 struct standing scene_standing(const struct scene *scene, int64_t seq, const struct delayed_row *rows,
                                size_t count);
 
-// Asks about every ingestion, then plays the future, and compares. `what` and the seed are printed when it is
-// not the same.
-void scene_check(struct scene *scene, struct outlook outlooks[SCENE_INGESTIONS], const char *what,
-                 uint64_t seed);
+// Plays its future, and compares with what was said of every ingestion, in their order. `what` and the seed
+// are printed when it is not the same.
+void scene_compare(struct scene *scene, const struct outlook outlooks[SCENE_INGESTIONS], const char *what,
+                   uint64_t seed);
 
 #endif

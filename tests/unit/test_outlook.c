@@ -7,104 +7,25 @@
 #include <string.h>
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-#define PAST 20
 
-// ---- anything ----
-
-// Dispatches of the past, by the rate. What of them is still on its way belongs to some ingestion.
-static void random_past(struct scene *scene, struct random *random, struct mono began[PAST], size_t *count)
+// Asks about every ingestion, then plays the future.
+static void check(struct scene *scene, struct outlook outlooks[SCENE_INGESTIONS], const char *what,
+                  uint64_t seed)
 {
-    const struct queue_settings *settings = &scene->load.settings;
-    struct bucket *bucket = &scene->load.figures.bucket;
-    uint64_t interval = 1 + (uint64_t)rate_interval(settings->rate);
-    struct mono at = bucket->tat;
-    struct mono ends[PAST];
-    size_t n = 0;
-    for (uint64_t left = random_below(random, COUNT(ends)); left > 0; left--) {
-        at = mono_max(mono_add(at, (int64_t)random_below(random, 2 * interval)),
-                      bucket_opens(bucket, settings->rate, settings->burst));
-        at = n >= settings->concurrency ? mono_max(at, ends[n - settings->concurrency]) : at;
-        (void)bucket_take(bucket, settings->rate, at);
-        began[n] = at;
-        ends[n++] = mono_add(at, scene->load.figures.delivery_ns);
+    struct engine *engine = scene_engine(scene);
+    struct delayed_row rows[SCENE_BATCHES];
+    size_t count = scene_delayed(scene, rows);
+    for (size_t i = 0; i < scene->ingestion_count; i++) {
+        struct standing standing = scene_standing(scene, (int64_t)i + 1, rows, count);
+        outlooks[i] = engine_outlook(engine, &standing, scene->now, scene->now_wall);
+        bool has_position = standing.waiting > 0 || standing.scheduled;
+        bool has_eta = !scene->load.figures.paused && (has_position || standing.underway);
+        ENSURE(outlooks[i].has_position == has_position, "%s, seed %llu, %zu", what, (unsigned long long)seed,
+               i);
+        ENSURE(outlooks[i].has_eta == has_eta, "%s, seed %llu, %zu", what, (unsigned long long)seed, i);
     }
-    scene->now.ns = (at.ns / NS_PER_MS + (int64_t)random_below(random, 1 + interval / NS_PER_MS)) * NS_PER_MS;
-    scene->now = mono_max(scene->now, mono_add(at, 0));
-    *count = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (mono_before(scene->now, ends[i])) {
-            began[(*count)++] = began[i];
-        }
-    }
-}
-
-static int64_t random_span(struct random *random, int64_t unit_ns)
-{
-    uint64_t unit_ms = (uint64_t)(unit_ns / NS_PER_MS);
-    return NS_PER_MS * (int64_t)random_below(random, 1 + unit_ms * (1 + random_below(random, 40)));
-}
-
-static void random_batches(struct scene *scene, struct random *random, uint32_t delayed_share,
-                           int64_t unit_ns)
-{
-    size_t ingestions = 1 + random_below(random, 12);
-    int64_t accepted_ns = scene->now.ns - 20 * unit_ns;
-    for (size_t i = 0; i < ingestions; i++) {
-        accepted_ns += (int64_t)random_below(random, 2) * random_span(random, unit_ns) / 20;
-        accepted_ns = accepted_ns < scene->now.ns ? accepted_ns : scene->now.ns;
-        uint32_t batches = (uint32_t)(1 + random_below(random, random_below(random, 4) == 0 ? 40 : 5));
-        int64_t seq =
-            scene_ingest(scene, (enum priority)random_below(random, PRIORITIES), batches, accepted_ns);
-        if (random_below(random, 100) < delayed_share / 2) {
-            scene_schedule(scene, seq, 1 + random_span(random, unit_ns) / NS_PER_MS);
-            continue;
-        }
-        for (uint32_t index = 0; index < batches; index++) {
-            if (random_below(random, 100) < delayed_share) {
-                scene_put_off(scene, seq, index, random_span(random, unit_ns));
-            } else if (random_below(random, 8) == 0) {
-                scene_batch_at(scene, seq, index)->where = DONE;
-            }
-        }
-    }
-}
-
-static void random_scene(struct scene *scene, struct random *random)
-{
-    static const struct rate rates[] = {{1, 5 * NS_PER_S}, {1, NS_PER_S},    {3, NS_PER_S},
-                                        {20, NS_PER_S},    {1000, NS_PER_S}, {0, 0}};
-    struct rate rate = rates[random_below(random, COUNT(rates))];
-    int64_t unit_ns = rate.count > 0 && rate.count < 50 ? rate_interval(rate) : 100 * NS_PER_MS;
-    int64_t took_ns = NS_PER_MS + random_span(random, unit_ns) / 8;
-    uint32_t burst = random_below(random, 2) == 0 ? 1 : (uint32_t)(1 + random_below(random, 6));
-    scene_init(scene, rate, burst, (uint32_t)(1 + random_below(random, 6)), took_ns);
-    struct mono began[PAST];
-    size_t flying;
-    random_past(scene, random, began, &flying);
-    struct queue_figures *figures = &scene->load.figures;
-    if (random_below(random, 3) == 0) {
-        figures->held_until = mono_add(scene->now, random_span(random, unit_ns));
-    }
-    if (random_below(random, 5) == 0) {
-        figures->failures = scene->load.settings.breaker + (uint32_t)random_below(random, 3);
-        figures->probe_at = mono_add(scene->now, random_span(random, unit_ns));
-    }
-    if (random_below(random, 3) == 0) {
-        scene->load.settings.aging_ns = 1 + random_span(random, unit_ns);
-    }
-    static const uint32_t shares[] = {0, 10, 50, 90};
-    random_batches(scene, random, shares[random_below(random, COUNT(shares))], unit_ns);
-    for (size_t i = 0; i < flying; i++) {
-        struct scene_ingestion *own = &scene->ingestions[random_below(random, scene->ingestion_count)];
-        int64_t seq = 1 + (own - scene->ingestions);
-        uint32_t index = (uint32_t)random_below(random, own->count);
-        if (own->scheduled || scene_batch_at(scene, seq, index)->where == FLIES) {
-            // one that nobody asks about
-            seq = scene_ingest(scene, PRIORITY_HIGH, 1, scene->now.ns);
-            index = 0;
-        }
-        scene_fly(scene, seq, index, mono_diff(scene->now, began[i]));
-    }
+    engine_free(engine);
+    scene_compare(scene, outlooks, what, seed);
 }
 
 Test(outlook, positions_and_etas_are_what_then_happens)
@@ -113,8 +34,8 @@ Test(outlook, positions_and_etas_are_what_then_happens)
     struct outlook outlooks[SCENE_INGESTIONS];
     struct random random = random_from(51);
     for (int round = 0; round < 20000; round++) {
-        random_scene(&scene, &random);
-        scene_check(&scene, outlooks, "anything", random.seed);
+        scene_random(&scene, &random);
+        check(&scene, outlooks, "anything", random.seed);
     }
 }
 
@@ -293,7 +214,7 @@ Test(outlook, holds_pauses_priorities_retries_not_before_and_aging)
         scene_init(&scene, (struct rate){1, 5 * NS_PER_S}, 1, 1, NS_PER_S);
         (void)scene_ingest(&scene, PRIORITY_LOW, 3, scene.now.ns);
         cases[i].set(&scene);
-        scene_check(&scene, outlooks, cases[i].what, 0);
+        check(&scene, outlooks, cases[i].what, 0);
         const struct outlook *outlook = &outlooks[cases[i].seq - 1];
         cr_expect_eq(outlook->has_position ? (int64_t)outlook->position : -1, cases[i].position,
                      "%s: position %llu", cases[i].what, (unsigned long long)outlook->position);
