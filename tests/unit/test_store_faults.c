@@ -1,105 +1,13 @@
 // The store when something goes wrong: killed, out of power, the disk full or failing, no memory. What was
 // acknowledged is there afterwards, what was not is not, and everything agrees.
-#include "scheduler/store_sqlite.h"
 #include "tests/unit/fault_vfs.h"
-#include "tests/unit/store_fixture.h"
+#include "tests/unit/store_life.h"
 
 #include <limits.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-
-// ---- a short life to disturb ----
-
-#define STEPS 12
-#define STEP_BATCHES 3
-
-// One turn as the loop has them: an ingestion comes in, its first batch is completed, its second cut off.
-static enum err turn(struct store *store, uint64_t id, uint32_t ids)
-{
-    struct ingest_request request = request_make(id, PRIORITY_MEDIUM, 1000, ids);
-    struct insert insert = insert_make(&request, 1, (ids + STEP_BATCHES - 1) / STEP_BATCHES);
-    struct dispatch_row out[2] = {{.ids = NULL}, {.ids = NULL}};
-    enum err err = store_begin(store);
-    if (err == ERR_OK) {
-        err = store_insert(store, &insert, 1);
-    }
-    if (err == ERR_OK) {
-        out[0].key = key_make(1, PRIORITY_MEDIUM, insert.seq, 0);
-        out[1].key = key_make(1, PRIORITY_MEDIUM, insert.seq, 1);
-        err = store_dispatch(store, out, 2);
-    }
-    if (err == ERR_OK) {
-        struct finish_row rows[2] = {{.key = out[0].key, .state = BATCH_COMPLETED},
-                                     {.key = out[1].key, .state = BATCH_WAITING, .error = "cut off"}};
-        err = store_finish(store, rows, 2);
-    }
-    if (err == ERR_OK) {
-        err = store_commit(store);
-    }
-    free(out[0].ids);
-    free(out[1].ids);
-    request_drop(&request);
-    return err;
-}
-
-// Every few turns the log is made to look full.
-static enum err tend(struct store *store, uint64_t step)
-{
-    if (step % 4 == 3) {
-        store->wal_frames = INT_MAX;
-    }
-    return store_tend(store);
-}
-
-// One ingestion of a turn is there and whole; ERR_NOT_FOUND when it is not there.
-static enum err check_turn(struct store *store, uint64_t id, uint32_t ids)
-{
-    struct id key = id_number(id);
-    struct ingestion_row row;
-    enum err err = store_find(store, &key, &row);
-    if (err != ERR_OK) {
-        return err;
-    }
-    cr_assert_eq(row.progress[STATUS_YET_TO_START], 1);
-    cr_assert_eq(row.progress[STATUS_TRIGGERED], 1);
-    cr_assert_eq(row.progress[STATUS_COMPLETED], 1);
-    struct buf text;
-    buf_init(&text);
-    OK(store_read_ids(store, &row, 0, ids, &text));
-    char *want = id_list(1000, ids);
-    cr_assert_str_eq(text.data, want);
-    free(want);
-    buf_fini(&text);
-    bool any;
-    uint32_t first;
-    uint32_t last;
-    OK(store_read_span(store, &row, &any, &first, &last));
-    cr_assert(any && first == 1 && last == 2);
-    return ERR_OK;
-}
-
-// How many turns up to `steps` are there; those in `acknowledged` must be.
-static uint64_t check_all(struct store *store, const bool *acknowledged, uint64_t steps, uint32_t ids)
-{
-    uint64_t present = 0;
-    for (uint64_t i = 0; i < steps; i++) {
-        enum err err = check_turn(store, i, ids);
-        cr_assert(err == ERR_OK || err == ERR_NOT_FOUND);
-        cr_assert(err == ERR_OK || !acknowledged[i], "turn %llu is lost", (unsigned long long)i);
-        present += err == ERR_OK;
-    }
-    uint64_t waiting[PRIORITIES];
-    OK(store_load_waiting(store, 1, waiting));
-    cr_assert_eq(waiting[PRIORITY_MEDIUM], 2 * present);
-    struct batch_key *keys;
-    size_t count;
-    OK(store_load_in_flight(store, &keys, &count));
-    cr_assert_eq(count, 0);
-    free(keys);
-    return present;
-}
 
 static uint64_t count_true(const bool *flags, uint64_t count)
 {

@@ -1,5 +1,4 @@
 // Opening the store: what is made, what is refused and then left as it was, and the way from an older schema.
-#include "scheduler/store_sqlite.h"
 #include "tests/unit/store_fixture.h"
 
 #include <fcntl.h>
@@ -161,10 +160,10 @@ Test(store_open, the_log_of_a_killed_process_is_taken_up)
     store_close(f.store);
     run_sql_and_die(&f, "UPDATE meta SET flags = 'from the log'");
     fixture_open(&f);
-    struct id boot;
+    struct meta meta;
     struct buf flags;
     buf_init(&flags);
-    OK(store_load_meta(f.store, &boot, &flags));
+    OK(store_load_meta(f.store, &meta, &flags));
     cr_assert_str_eq(flags.data, "from the log");
     buf_fini(&flags);
     fixture_free(&f);
@@ -296,16 +295,6 @@ Test(store_open, a_store_in_use_is_refused)
 }
 
 // ---- older schemas ----
-
-static int64_t sql_integer(sqlite3 *db, const char *sql)
-{
-    sqlite3_stmt *stmt;
-    cr_assert_eq(sqlite3_prepare_v2(db, sql, -1, &stmt, NULL), SQLITE_OK, "%s", sqlite3_errmsg(db));
-    cr_assert_eq(sqlite3_step(stmt), SQLITE_ROW);
-    int64_t value = sqlite3_column_int64(stmt, 0);
-    sqlite3_finalize(stmt);
-    return value;
-}
 
 Test(store_open, steps_lead_from_any_older_schema)
 {

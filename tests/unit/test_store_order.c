@@ -1,8 +1,5 @@
 // The waiting batches: their order, their runs and their counts, against a plain model of the same traffic.
-#include "scheduler/store_sqlite.h"
 #include "tests/unit/store_fixture.h"
-
-#include <sys/stat.h>
 
 // ---- a model ----
 
@@ -10,7 +7,8 @@
 #define MODEL_BATCHES 12
 #define QUEUES 2
 
-enum model_state { M_NEW, M_IN_FLIGHT, M_WAITING, M_BACKOFF, M_DONE };
+// M_NEW has never started or not since a retry by hand.
+enum model_state { M_NEW, M_IN_FLIGHT, M_WAITING, M_BACKOFF, M_COMPLETED, M_FAILED, M_CANCELLED };
 
 struct model_ingestion {
     int64_t seq;
@@ -18,12 +16,18 @@ struct model_ingestion {
     enum priority priority;
     uint32_t batches;
     enum model_state states[MODEL_BATCHES];
+    int64_t due[MODEL_BATCHES]; // M_BACKOFF
+    bool scheduled;
+    bool cancelled;     // by hand
+    int64_t not_before; // in milliseconds after NOW; 0: none
+    int64_t deadline;
 };
 
 struct model {
     struct model_ingestion ingestions[MODEL_INGESTIONS];
     size_t count;
     uint64_t random;
+    int64_t now; // of both clocks
 };
 
 static uint32_t draw(struct model *m, uint32_t below)
@@ -34,7 +38,7 @@ static uint32_t draw(struct model *m, uint32_t below)
 
 static bool waits(const struct model_ingestion *in, uint32_t index)
 {
-    return in->states[index] == M_NEW || in->states[index] == M_WAITING;
+    return !in->scheduled && (in->states[index] == M_NEW || in->states[index] == M_WAITING);
 }
 
 static uint64_t count_waiting(const struct model *m, int64_t queue, enum priority priority, int64_t seq,
@@ -59,8 +63,14 @@ static void model_insert(struct model *m, struct store *store)
     in->queue = 1 + draw(m, QUEUES);
     in->priority = (enum priority)draw(m, PRIORITIES);
     in->batches = 1 + draw(m, MODEL_BATCHES);
+    in->not_before = draw(m, 3) == 0 ? m->now + draw(m, 40) : 0;
+    in->deadline = draw(m, 3) == 0 ? m->now + 1 + draw(m, 200) : 0;
+    in->scheduled = in->not_before > m->now;
     struct ingest_request request = request_make(m->count, in->priority, 1, in->batches * 2 - draw(m, 2));
+    request.not_before.ms = in->not_before != 0 ? NOW.ms + in->not_before : 0;
+    request.deadline.ms = in->deadline != 0 ? NOW.ms + in->deadline : 0;
     struct insert insert = insert_make(&request, in->queue, 2);
+    insert.now.ms = NOW.ms + m->now;
     OK(store_insert(store, &insert, 1));
     cr_assert_eq(insert.batches, in->batches);
     in->seq = insert.seq;
@@ -68,39 +78,181 @@ static void model_insert(struct model *m, struct store *store)
     request_drop(&request);
 }
 
+static struct model_ingestion *model_find(struct model *m, int64_t seq)
+{
+    size_t i = 0;
+    while (i < m->count && m->ingestions[i].seq != seq) {
+        i++;
+    }
+    cr_assert_lt(i, m->count, "no ingestion %lld", (long long)seq);
+    return &m->ingestions[i];
+}
+
 // One step in the life of a batch that is drawn.
 static void model_step(struct model *m, struct store *store)
 {
     static const enum batch_state ends[] = {BATCH_COMPLETED, BATCH_FAILED, BATCH_BACKOFF, BATCH_WAITING};
-    static const enum model_state after[] = {M_DONE, M_DONE, M_BACKOFF, M_WAITING};
-    if (m->count == 0) {
-        return;
-    }
+    static const enum model_state after[] = {M_COMPLETED, M_FAILED, M_BACKOFF, M_WAITING};
     struct model_ingestion *in = &m->ingestions[draw(m, (uint32_t)m->count)];
     uint32_t index = draw(m, in->batches);
     struct batch_key key = key_make(in->queue, in->priority, in->seq, index);
-    switch (in->states[index]) {
-    case M_NEW:
-    case M_WAITING: {
-        struct dispatch_row row = {.key = key};
+    if (waits(in, index)) {
+        struct dispatch_row row = {.key = key, .leased = draw(m, 4) == 0, .lease = id_number(index)};
         OK(store_dispatch(store, &row, 1));
         free(row.ids);
         in->states[index] = M_IN_FLIGHT;
-        break;
-    }
-    case M_IN_FLIGHT: {
+    } else if (in->states[index] == M_IN_FLIGHT) {
         uint32_t end = draw(m, 4);
-        struct finish_row row = {.key = key, .state = ends[end], .due = {draw(m, 100)}};
+        bool over = in->cancelled && end >= 2;
+        in->due[index] = m->now + draw(m, 100);
+        struct finish_row row = {
+            .key = key, .state = over ? BATCH_CANCELLED : ends[end], .due = {in->due[index]}};
         OK(store_finish(store, &row, 1));
-        in->states[index] = after[end];
+        in->states[index] = over ? M_CANCELLED : after[end];
+    }
+}
+
+// What the store takes out of an index by time is due, and no less due than what it leaves.
+static void model_due(struct model *m, struct store *store, enum due_kind kind)
+{
+    struct returned_row rows[4];
+    size_t count = 1 + draw(m, 4);
+    int64_t queue = 1 + draw(m, QUEUES);
+    int64_t next;
+    struct wall now_wall = {NOW.ms + m->now};
+    OK(store_take_due(store, queue, kind, (struct mono){m->now}, now_wall, rows, &count, &next));
+    for (size_t i = 0; i < count; i++) {
+        struct model_ingestion *in = model_find(m, rows[i].run.seq);
+        uint32_t first = rows[i].run.first;
+        cr_assert(in->queue == queue && in->priority == rows[i].priority);
+        if (kind == DUE_START) {
+            cr_assert(in->scheduled && in->not_before <= m->now && first == 0 &&
+                      rows[i].run.end == in->batches);
+            in->scheduled = false;
+        } else {
+            cr_assert(in->states[first] == M_BACKOFF && in->due[first] <= m->now &&
+                      rows[i].run.end == first + 1);
+            in->states[first] = M_WAITING;
+        }
+    }
+    int64_t earliest = DUE_NEVER;
+    for (size_t i = 0; i < m->count; i++) {
+        const struct model_ingestion *in = &m->ingestions[i];
+        for (uint32_t j = 0; j < in->batches && in->queue == queue; j++) {
+            bool stands = kind == DUE_START ? in->scheduled : in->states[j] == M_BACKOFF;
+            int64_t due = kind == DUE_START ? NOW.ms + in->not_before : in->due[j];
+            earliest = stands && due < earliest ? due : earliest;
+        }
+    }
+    cr_assert_eq(next, earliest);
+}
+
+// Everything that `which` says of an ingestion becomes cancelled, as the store says it did.
+static void model_remove(struct model_ingestion *in, const bool which[M_CANCELLED + 1],
+                         const struct removal *removal)
+{
+    uint32_t waiting = 0;
+    uint32_t delayed = 0;
+    for (uint32_t i = 0; i < in->batches; i++) {
+        if (which[in->states[i]]) {
+            waiting += waits(in, i);
+            delayed += !waits(in, i);
+            in->states[i] = M_CANCELLED;
+        }
+    }
+    in->scheduled = false;
+    cr_assert(removal->queue == in->queue && removal->priority == in->priority);
+    cr_assert_eq(removal->waiting, waiting);
+    cr_assert_eq(removal->delayed, delayed);
+}
+
+static void model_cancel(struct model *m, struct store *store)
+{
+    static const bool which[M_CANCELLED + 1] = {[M_NEW] = true, [M_WAITING] = true, [M_BACKOFF] = true};
+    uint32_t at = draw(m, (uint32_t)m->count);
+    struct model_ingestion *in = &m->ingestions[at];
+    struct removal removal;
+    struct id id = id_number(at);
+    enum err err = store_cancel(store, &id, NOW, &removal);
+    cr_assert(err == ERR_OK || err == ERR_ALREADY_FINISHED);
+    if (err == ERR_OK && removal.cancelled) {
+        cr_assert_not(in->cancelled);
+        cr_assert_eq(removal.seq, in->seq);
+        in->cancelled = true;
+        model_remove(in, which, &removal);
+    }
+}
+
+static void model_expire(struct model *m, struct store *store)
+{
+    static const bool which[M_CANCELLED + 1] = {[M_NEW] = true};
+    struct removal removals[3];
+    size_t count = 3;
+    int64_t next;
+    int64_t queue = 1 + draw(m, QUEUES);
+    OK(store_expire(store, queue, (struct wall){NOW.ms + m->now}, removals, &count, &next));
+    for (size_t i = 0; i < count; i++) {
+        struct model_ingestion *in = model_find(m, removals[i].seq);
+        cr_assert(in->deadline != 0 && in->deadline <= m->now && !removals[i].cancelled);
+        model_remove(in, which, &removals[i]);
+    }
+    for (size_t i = 0; i < m->count && next > NOW.ms + m->now; i++) {
+        const struct model_ingestion *in = &m->ingestions[i];
+        for (uint32_t j = 0; j < in->batches && in->queue == queue; j++) {
+            bool late = in->deadline != 0 && in->deadline <= m->now;
+            cr_assert(!late || in->states[j] != M_NEW || in->due[j] == -1);
+        }
+    }
+}
+
+// Asks for retries of one ingestion or of a queue, or goes on with those that were asked for.
+static void model_retry(struct model *m, struct store *store)
+{
+    struct retried_row rows[4];
+    size_t count = 1 + draw(m, 4);
+    bool more;
+    struct model_ingestion *in = &m->ingestions[draw(m, (uint32_t)m->count)];
+    switch (draw(m, 8)) {
+    case 0:
+        OK(store_ask_retry(store, in->queue, in->seq, in->seq));
+        for (uint32_t i = 0; i < in->batches; i++) {
+            in->cancelled = in->cancelled && in->states[i] != M_FAILED;
+        }
+        break;
+    case 1:
+        OK(store_ask_retry(store, in->queue, 0, INT64_MAX));
+        break;
+    default:
+        OK(store_run_retries(store, rows, &count, &more));
+        for (size_t i = 0; i < count; i++) {
+            in = model_find(m, rows[i].row.run.seq);
+            cr_assert(!in->cancelled && rows[i].queue == in->queue);
+            for (uint32_t j = rows[i].row.run.first; j < rows[i].row.run.end; j++) {
+                cr_assert_eq(in->states[j], M_FAILED);
+                in->states[j] = M_NEW;
+                in->due[j] = -1; // its deadline may be past
+            }
+        }
         break;
     }
-    case M_BACKOFF:
-        OK(store_promote(store, &key, 1));
-        in->states[index] = M_WAITING;
-        break;
-    case M_DONE:
-        break;
+}
+
+static void model_move(struct model *m, struct store *store)
+{
+    uint32_t what = m->count == 0 ? 0 : draw(m, 48);
+    m->now += draw(m, 2);
+    if (what < 4) {
+        model_insert(m, store);
+    } else if (what < 36) {
+        model_step(m, store);
+    } else if (what < 42) {
+        model_due(m, store, what < 40 ? DUE_RETRY : DUE_START);
+    } else if (what < 44) {
+        model_expire(m, store);
+    } else if (what < 45) {
+        model_cancel(m, store);
+    } else {
+        model_retry(m, store);
     }
 }
 
@@ -154,7 +306,7 @@ static void check_order(const struct model *m, struct store *store, int64_t queu
 {
     bool all = from == SIZE_MAX;
     struct run runs[16];
-    struct run last = {all ? -1 : m->ingestions[from].seq, 0, after + 1};
+    struct run last = {.seq = all ? -1 : m->ingestions[from].seq, .end = after + 1};
     size_t at = all ? 0 : from;
     uint32_t index = all ? 0 : after + 1;
     for (size_t count = page; count == page;) {
@@ -196,6 +348,25 @@ static void check_span(const struct model *m, struct store *store, size_t which)
     }
 }
 
+// The outside status of every batch, by the ingestion's counts.
+static void check_states(const struct model *m, struct store *store)
+{
+    static const enum status outside[] = {
+        [M_NEW] = STATUS_YET_TO_START,    [M_IN_FLIGHT] = STATUS_TRIGGERED, [M_WAITING] = STATUS_TRIGGERED,
+        [M_BACKOFF] = STATUS_TRIGGERED,   [M_COMPLETED] = STATUS_COMPLETED, [M_FAILED] = STATUS_FAILED,
+        [M_CANCELLED] = STATUS_CANCELLED,
+    };
+    for (size_t i = 0; i < m->count; i++) {
+        uint32_t progress[STATUSES] = {0};
+        for (uint32_t j = 0; j < m->ingestions[i].batches; j++) {
+            progress[outside[m->ingestions[i].states[j]]]++;
+        }
+        struct ingestion_row row = find(store, i);
+        cr_assert_arr_eq(row.progress, progress, sizeof progress);
+        cr_assert_eq(row.scheduled, m->ingestions[i].scheduled);
+    }
+}
+
 // ---- tests ----
 
 // Gaps between sequence numbers bring blocks of all sizes into play.
@@ -223,16 +394,14 @@ static void run_model(uint64_t seed, uint32_t steps)
     for (uint32_t step = 0; step < steps; step++) {
         OK(store_begin(f.store));
         for (uint32_t i = draw(m, 8); i > 0; i--) {
-            if (draw(m, 12) == 0) {
-                model_insert(m, f.store);
-            } else {
-                model_step(m, f.store);
-            }
+            model_move(m, f.store);
         }
         check_counts(m, f.store); // inside the transaction
         OK(store_commit(f.store));
         check_counts(m, f.store);
         if (step % 16 == 0 && m->count > 0) {
+            expect_sound(f.store);
+            check_states(m, f.store);
             size_t which = draw(m, (uint32_t)m->count);
             const struct model_ingestion *in = &m->ingestions[which];
             check_order(m, f.store, 1 + draw(m, QUEUES), (enum priority)draw(m, PRIORITIES), SIZE_MAX, 0, 16);
@@ -295,126 +464,6 @@ Test(store_order, nothing_is_left_of_what_no_longer_waits)
         cr_assert_eq(sqlite3_prepare_v2(f.store->db, empty[i], -1, &stmt, NULL), SQLITE_OK);
         cr_assert_eq(sqlite3_step(stmt), SQLITE_DONE, "%s", empty[i]);
         sqlite3_finalize(stmt);
-    }
-    fixture_free(&f);
-}
-
-// ---- cost ----
-
-static int vm_steps(struct store *store)
-{
-    int steps = 0;
-    for (int i = 0; i < STATEMENTS; i++) {
-        steps += sqlite3_stmt_status(store->statements[i], SQLITE_STMTSTATUS_VM_STEP, 1);
-    }
-    return steps;
-}
-
-// Steps of SQLite's machine for counting before the newest, with so many ingestions waiting.
-static int cost_of_counting(struct store *store, uint64_t from, uint64_t to)
-{
-    struct ingest_request request = request_make(0, PRIORITY_LOW, 1, 1);
-    int64_t last = 0;
-    OK(store_begin(store));
-    for (uint64_t i = from; i < to; i++) {
-        request.id = id_number(i);
-        struct insert insert = insert_make(&request, 1, 1);
-        OK(store_insert(store, &insert, 1));
-        last = insert.seq;
-    }
-    OK(store_commit(store));
-    request_drop(&request);
-    struct place place = {PRIORITY_LOW, last, 0};
-    uint64_t count;
-    (void)vm_steps(store);
-    OK(store_count_before(store, 1, &place, &count));
-    cr_assert_eq(count, to - 1);
-    return vm_steps(store);
-}
-
-Test(store_order, counting_costs_the_same_however_long_the_backlog)
-{
-    struct fixture f;
-    fixture_new(&f);
-    // Each total lies in the last block of its kind, so that as many small blocks as can be are summed up.
-    int few = cost_of_counting(f.store, 0, 4095);
-    int many = cost_of_counting(f.store, 4095, 40959);
-    cr_assert_leq(many, few + 9 * 20);
-    cr_assert_leq(many, 4000);
-    fixture_free(&f);
-}
-
-Test(store_order, taking_the_first_of_a_large_ingestion_costs_the_same_as_of_a_small_one)
-{
-    struct fixture f;
-    fixture_new(&f);
-    int cost[2];
-    for (int large = 0; large < 2; large++) {
-        int64_t seq = add(f.store, (uint64_t)large, 1, PRIORITY_LOW, 1, large ? 50000 : 2);
-        (void)vm_steps(f.store);
-        dispatch(f.store, key_make(1, PRIORITY_LOW, seq, 0));
-        cost[large] = vm_steps(f.store);
-    }
-    cr_assert_leq(cost[1], cost[0] + 20);
-    fixture_free(&f);
-}
-
-static off_t log_size(const struct fixture *f)
-{
-    char path[128];
-    struct stat st;
-    (void)snprintf(path, sizeof path, "%s/%s-wal", f->dir, STORE_FILE);
-    cr_assert_eq(stat(path, &st), 0);
-    return st.st_size;
-}
-
-Test(store_order, the_log_is_emptied_in_time)
-{
-    struct fixture f;
-    fixture_new(&f);
-    add(f.store, 0, 1, PRIORITY_LOW, 3, 5);
-    int few = f.store->wal_frames;
-    OK(store_tend(f.store)); // not worth it yet
-    cr_assert(few > 0 && f.store->wal_frames == few);
-    for (uint64_t i = 1; i < 20; i++) {
-        add(f.store, i, 1, PRIORITY_LOW, 1000, IDS_MAX);
-    }
-    OK(store_tend(f.store));
-    cr_assert_eq(f.store->wal_frames, 0);
-    off_t size = log_size(&f);
-    add(f.store, 20, 1, PRIORITY_LOW, 3, 5);
-    cr_assert_eq(log_size(&f), size); // from its start again
-
-    off_t largest = 0;
-    for (uint64_t i = 21; i < 200; i++) { // never tended
-        add(f.store, i, 1, PRIORITY_LOW, 1000, IDS_MAX);
-        largest = log_size(&f) > largest ? log_size(&f) : largest;
-    }
-    cr_assert(largest > 60 << 20 && largest < 70 << 20, "%lld", (long long)largest);
-    fixture_free(&f);
-}
-
-// No statement reads a table from end to end or sorts, but those that are meant to.
-Test(store_order, every_statement_has_an_index)
-{
-    static const enum statement whole[] = {STMT_LOAD_META, STMT_SAVE_META, STMT_LOAD_QUEUES, STMT_IN_FLIGHT};
-    struct fixture f;
-    fixture_new(&f);
-    for (int i = STMT_LOAD_META; i < STATEMENTS; i++) {
-        char sql[1024];
-        sqlite3_stmt *plan;
-        bool meant = false;
-        for (size_t w = 0; w < sizeof whole / sizeof whole[0]; w++) {
-            meant = meant || (int)whole[w] == i;
-        }
-        (void)snprintf(sql, sizeof sql, "EXPLAIN QUERY PLAN %s", sqlite3_sql(f.store->statements[i]));
-        cr_assert_eq(sqlite3_prepare_v2(f.store->db, sql, -1, &plan, NULL), SQLITE_OK);
-        while (sqlite3_step(plan) == SQLITE_ROW) {
-            const char *detail = (const char *)sqlite3_column_text(plan, 3);
-            bool scan = strncmp(detail, "SCAN", 4) == 0 && strcmp(detail, "SCAN CONSTANT ROW") != 0;
-            cr_assert(meant || (!scan && strstr(detail, "TEMP B-TREE") == NULL), "%s: %s", sql, detail);
-        }
-        sqlite3_finalize(plan);
     }
     fixture_free(&f);
 }

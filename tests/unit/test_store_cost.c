@@ -1,0 +1,215 @@
+// What the store's work costs: the same, however much waits or has been.
+#include "tests/unit/store_fixture.h"
+
+#include <sys/stat.h>
+
+static int vm_steps(struct store *store)
+{
+    int steps = 0;
+    for (int i = 0; i < STATEMENTS; i++) {
+        steps += sqlite3_stmt_status(store->statements[i], SQLITE_STMTSTATUS_VM_STEP, 1);
+    }
+    return steps;
+}
+
+// So many ingestions of one batch; the seq of the last.
+static int64_t fill(struct store *store, uint64_t from, uint64_t to)
+{
+    struct ingest_request request = request_make(0, PRIORITY_LOW, 1, 1);
+    int64_t last = 0;
+    OK(store_begin(store));
+    for (uint64_t i = from; i < to; i++) {
+        request.id = id_number(i);
+        struct insert insert = insert_make(&request, 1, 1);
+        OK(store_insert(store, &insert, 1));
+        last = insert.seq;
+    }
+    OK(store_commit(store));
+    request_drop(&request);
+    return last;
+}
+
+// Steps of SQLite's machine for counting before the newest, with so many ingestions waiting.
+static int cost_of_counting(struct store *store, uint64_t from, uint64_t to)
+{
+    struct place place = {PRIORITY_LOW, fill(store, from, to), 0};
+    uint64_t count;
+    (void)vm_steps(store);
+    OK(store_count_before(store, 1, &place, &count));
+    cr_assert_eq(count, to - 1);
+    return vm_steps(store);
+}
+
+Test(store_cost, counting_costs_the_same_however_long_the_backlog)
+{
+    struct fixture f;
+    fixture_new(&f);
+    // Each total lies in the last block of its kind, so that as many small blocks as can be are summed up.
+    int few = cost_of_counting(f.store, 0, 4095);
+    int many = cost_of_counting(f.store, 4095, 40959);
+    cr_assert_leq(many, few + 9 * 20);
+    cr_assert_leq(many, 4000);
+    fixture_free(&f);
+}
+
+Test(store_cost, taking_the_first_of_a_large_ingestion_costs_the_same_as_of_a_small_one)
+{
+    struct fixture f;
+    fixture_new(&f);
+    int cost[2];
+    for (int large = 0; large < 2; large++) {
+        int64_t seq = add(f.store, (uint64_t)large, 1, PRIORITY_LOW, 1, large ? 50000 : 2);
+        (void)vm_steps(f.store);
+        dispatch(f.store, key_make(1, PRIORITY_LOW, seq, 0));
+        cost[large] = vm_steps(f.store);
+    }
+    cr_assert_leq(cost[1], cost[0] + 20);
+    fixture_free(&f);
+}
+
+// Of cancelling the newest ingestion, which has three batches, with so many others waiting before it.
+static int cost_of_cancelling(struct store *store, uint64_t from, uint64_t to, int *reads)
+{
+    (void)fill(store, from, to);
+    int64_t seq = add_timed(store, to, 1, PRIORITY_LOW, 3, 0, 1000);
+    dispatch_and_finish(
+        store,
+        (struct finish_row){.key = key_make(1, PRIORITY_LOW, seq, 0), .state = BATCH_BACKOFF, .due = {5}});
+    int highest;
+    (void)vm_steps(store);
+    (void)sqlite3_db_status(store->db, SQLITE_DBSTATUS_CACHE_HIT, reads, &highest, 1);
+    struct removal removal = cancel(store, to, 9, ERR_OK);
+    (void)sqlite3_db_status(store->db, SQLITE_DBSTATUS_CACHE_HIT, reads, &highest, 1);
+    cr_assert(removal.waiting == 2 && removal.delayed == 1);
+    return vm_steps(store);
+}
+
+Test(store_cost, cancelling_costs_the_same_however_long_the_backlog)
+{
+    struct fixture f;
+    int reads[2];
+    fixture_new(&f);
+    int few = cost_of_cancelling(f.store, 0, 10, &reads[0]);
+    int many = cost_of_cancelling(f.store, 11, 40000, &reads[1]);
+    cr_assert_leq(many, few + 20);
+    cr_assert_leq(reads[1], reads[0] + 60, "%d pages, then %d", reads[0], reads[1]); // the trees are higher
+    fixture_free(&f);
+}
+
+// Of one dispatch and one retry by itself, with so many batches in backoff, failed, scheduled and with
+// deadlines.
+static int cost_of_a_retry(struct store *store, uint64_t from, uint64_t to)
+{
+    for (uint64_t i = from; i < to; i++) {
+        int64_t seq = add_timed(store, i, 1, PRIORITY_LOW, 3, 0, 1000);
+        (void)add_timed(store, 1000000 + i, 1, PRIORITY_LOW, 1, 1000, 0);
+        for (uint32_t b = 0; b < 2; b++) {
+            dispatch_and_finish(store, (struct finish_row){.key = key_make(1, PRIORITY_LOW, seq, b),
+                                                           .state = b == 0 ? BATCH_BACKOFF : BATCH_FAILED,
+                                                           .due = {1000}});
+        }
+    }
+    struct returned_row row;
+    struct retried_row retried;
+    struct removal removal;
+    size_t count = 1;
+    bool more;
+    (void)vm_steps(store);
+    (void)take_due(store, 1, DUE_RETRY, 1000, &row, &count);
+    (void)dispatch(store, key_make(1, PRIORITY_LOW, row.run.seq, row.run.first));
+    finish(store, (struct finish_row){.key = key_make(1, PRIORITY_LOW, row.run.seq, row.run.first),
+                                      .state = BATCH_BACKOFF,
+                                      .due = {2000}});
+    count = 1;
+    (void)take_due(store, 1, DUE_START, 1000, &row, &count);
+    count = 1;
+    (void)expire(store, 1, 1000, &removal, &count);
+    ask_retry(store, 1, 0, INT64_MAX);
+    (void)run_retries(store, &retried, 1, &more);
+    return vm_steps(store);
+}
+
+Test(store_cost, what_becomes_due_costs_the_same_however_much_is_not)
+{
+    struct fixture f;
+    fixture_new(&f);
+    int few = cost_of_a_retry(f.store, 0, 10);
+    int many = cost_of_a_retry(f.store, 10, 2000);
+    cr_assert_leq(many, few + 60, "%d steps, then %d", few, many);
+    fixture_free(&f);
+}
+
+// When an ingestion was accepted is found by halves.
+Test(store_cost, looking_for_a_moment_takes_few_steps)
+{
+    struct fixture f;
+    fixture_new(&f);
+    (void)fill(f.store, 0, 40000);
+    int64_t seq;
+    (void)vm_steps(f.store);
+    OK(store_seq_accepted_by(f.store, -1, &seq));
+    cr_assert_eq(seq, 0);
+    cr_assert_leq(vm_steps(f.store), 20 * 30);
+    fixture_free(&f);
+}
+
+static off_t log_size(const struct fixture *f)
+{
+    char path[128];
+    struct stat st;
+    (void)snprintf(path, sizeof path, "%s/%s-wal", f->dir, STORE_FILE);
+    cr_assert_eq(stat(path, &st), 0);
+    return st.st_size;
+}
+
+Test(store_cost, the_log_is_emptied_in_time)
+{
+    struct fixture f;
+    fixture_new(&f);
+    add(f.store, 0, 1, PRIORITY_LOW, 3, 5);
+    int few = f.store->wal_frames;
+    OK(store_tend(f.store)); // not worth it yet
+    cr_assert(few > 0 && f.store->wal_frames == few);
+    for (uint64_t i = 1; i < 20; i++) {
+        add(f.store, i, 1, PRIORITY_LOW, 1000, IDS_MAX);
+    }
+    OK(store_tend(f.store));
+    cr_assert_eq(f.store->wal_frames, 0);
+    off_t size = log_size(&f);
+    add(f.store, 20, 1, PRIORITY_LOW, 3, 5);
+    cr_assert_eq(log_size(&f), size); // from its start again
+
+    off_t largest = 0;
+    for (uint64_t i = 21; i < 200; i++) { // never tended
+        add(f.store, i, 1, PRIORITY_LOW, 1000, IDS_MAX);
+        largest = log_size(&f) > largest ? log_size(&f) : largest;
+    }
+    cr_assert(largest > 60 << 20 && largest < 70 << 20, "%lld", (long long)largest);
+    fixture_free(&f);
+}
+
+// No statement reads a table from end to end or sorts, but those that are meant to.
+Test(store_cost, every_statement_has_an_index)
+{
+    static const enum statement whole[] = {STMT_LOAD_META, STMT_SAVE_META, STMT_LOAD_QUEUES, STMT_IN_FLIGHT,
+                                           STMT_REBASE_LEASES};
+    struct fixture f;
+    fixture_new(&f);
+    for (int i = STMT_LOAD_META; i < STATEMENTS; i++) {
+        char sql[1024];
+        sqlite3_stmt *plan;
+        bool meant = false;
+        for (size_t w = 0; w < sizeof whole / sizeof whole[0]; w++) {
+            meant = meant || (int)whole[w] == i;
+        }
+        (void)snprintf(sql, sizeof sql, "EXPLAIN QUERY PLAN %s", sqlite3_sql(f.store->statements[i]));
+        cr_assert_eq(sqlite3_prepare_v2(f.store->db, sql, -1, &plan, NULL), SQLITE_OK);
+        while (sqlite3_step(plan) == SQLITE_ROW) {
+            const char *detail = (const char *)sqlite3_column_text(plan, 3);
+            bool scan = strncmp(detail, "SCAN", 4) == 0 && strcmp(detail, "SCAN CONSTANT ROW") != 0;
+            cr_assert(meant || (!scan && strstr(detail, "TEMP B-TREE") == NULL), "%s: %s", sql, detail);
+        }
+        sqlite3_finalize(plan);
+    }
+    fixture_free(&f);
+}
