@@ -117,9 +117,8 @@ bool op_writes(enum op op);
 void request_fini(struct request *request);
 
 // The members of an HTTP ingest body ("ids", "priority", "queue", "not_before", "deadline") into
-// request->ingest; has_id and
-// idempotency_key are left unset for the caller. The errors are those of the contract, the detail names the
-// field and, for a bad ID, its index. On failure *request needs no fini.
+// request->ingest; has_id and idempotency_key are left unset for the caller. The errors are those of the
+// contract, the detail names the field and, for a bad ID, its index. On failure *request needs no fini.
 MUST_CHECK enum err request_from_body(const char *body, size_t len, struct request *request,
                                       struct fault *fault);
 
@@ -128,7 +127,8 @@ MUST_CHECK enum err request_from_body(const char *body, size_t len, struct reque
 MUST_CHECK enum err request_from_put(const char *name, const char *body, size_t len, struct request *request,
                                      struct fault *fault);
 
-// An IPC line (a JSON object with "op"), without its newline.
+// An IPC line (a JSON object with "op"), without its newline. What cannot be the ID of an ingestion or the
+// name of a queue is one that is not there: ERR_NOT_FOUND, ERR_UNKNOWN_QUEUE.
 MUST_CHECK enum err request_from_line(const char *line, size_t len, struct request *request,
                                       struct fault *fault);
 
