@@ -14,6 +14,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#define CONNECTIONS_MAX 10000u
+
 struct scripted {
     struct http_target_answer answer; // its texts are owned
     struct scripted *next;
@@ -269,8 +271,9 @@ static struct http_target *start(uint16_t port, const char *certificate, const c
     struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)(uintptr_t)certificate},
                                    {MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)(uintptr_t)key},
                                    {MHD_OPTION_END, 0, NULL}};
-    // A thread for each connection: an answer that waits holds up no other.
-    unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION;
+    // A thread for each connection: an answer that waits holds up no other. With select(2) there could not be
+    // more than a thousand of them.
+    unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL;
     const union MHD_DaemonInfo *info;
 
     if (!target) {
@@ -279,11 +282,11 @@ static struct http_target *start(uint16_t port, const char *certificate, const c
     pthread_mutex_init(&target->lock, NULL);
     pthread_cond_init(&target->arrived, NULL);
     target->stop_fd = eventfd(0, EFD_CLOEXEC);
-    target->daemon = MHD_start_daemon(certificate ? flags | MHD_USE_TLS : flags, port, NULL, NULL, handle,
-                                      target, MHD_OPTION_SOCK_ADDR, &address,
-                                      MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_NOTIFY_COMPLETED,
-                                      on_completed, target, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
-                                      target, MHD_OPTION_ARRAY, certificate ? tls : &tls[2], MHD_OPTION_END);
+    target->daemon = MHD_start_daemon(
+        certificate ? flags | MHD_USE_TLS : flags, port, NULL, NULL, handle, target, MHD_OPTION_SOCK_ADDR,
+        &address, MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, target, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
+        target, MHD_OPTION_ARRAY, certificate ? tls : &tls[2], MHD_OPTION_END);
     info = target->daemon ? MHD_get_daemon_info(target->daemon, MHD_DAEMON_INFO_BIND_PORT) : NULL;
     if (!info || target->stop_fd < 0) {
         http_target_stop(target);
