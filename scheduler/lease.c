@@ -364,6 +364,7 @@ enum err leases_wait(struct leases *leases, int64_t queue, struct ipc_message *m
     }
     lease->grant.message = message;
     lease->grant.id = request->id;
+    lease->grant.queue = queue;
     lease->max = request->max;
     lease->end = mono_add(now, request->wait_ns);
     if (earlier) {

@@ -83,6 +83,7 @@ static enum err apply(struct loop *loop, struct turn *t, struct ipc_request *r)
     if (r->fault.err != ERR_OK || !op_writes(r->request.op)) {
         return ERR_OK;
     }
+    t->changes++;
     if (r->request.op == OP_INGEST) {
         return accept_ingest(loop, t, r);
     }
@@ -132,7 +133,7 @@ static enum err expire(struct loop *loop, const struct turn *t, const struct due
     return err;
 }
 
-static enum err take_up_due(struct loop *loop, const struct turn *t)
+static enum err take_up_due(struct loop *loop, struct turn *t)
 {
     struct due due;
     enum err err = ERR_OK;
@@ -142,12 +143,13 @@ static enum err take_up_due(struct loop *loop, const struct turn *t)
         }
         size_t count = DUE_AT_ONCE;
         err = due.kind == DUE_DEADLINE ? expire(loop, t, &due, &count) : take_due(loop, t, &due, &count);
+        t->changes += count;
         taken += count + 1; // an entry that was cancelled meanwhile is looked for, too
     }
     return err;
 }
 
-static enum err run_retries(struct loop *loop)
+static enum err run_retries(struct loop *loop, struct turn *t)
 {
     struct retried_row rows[TURN_RETRIES];
     size_t count = TURN_RETRIES;
@@ -156,6 +158,7 @@ static enum err run_retries(struct loop *loop)
         return ERR_OK;
     }
     err = store_run_retries(loop->store, rows, &count, &loop->retries);
+    t->changes += count;
     for (size_t i = 0; i < count && err == ERR_OK; i++) {
         err = engine_returned(loop->engine, rows[i].queue, &rows[i].row, 0);
     }
@@ -276,7 +279,7 @@ static enum err transact(struct loop *loop, struct turn *t)
         err = apply_all(loop, t);
     }
     if (err == ERR_OK) {
-        err = run_retries(loop);
+        err = run_retries(loop, t);
     }
     if (err == ERR_OK) {
         err = take_up_due(loop, t);
@@ -362,7 +365,7 @@ enum err turn(struct loop *loop, struct mono now)
         }
         if (failed == ERR_OK) {
             loop->failing = false;
-            loop->commits += t.insert_count + t.dispatch_count > 0 || t.settled != NULL;
+            loop->commits += t.changes + t.dispatch_count > 0 || t.settled != NULL;
             start_deliveries(loop, &t);
             forget_settled(loop, &t);
         } else {

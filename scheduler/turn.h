@@ -19,6 +19,7 @@ struct turn {
     struct wall wall;
     struct inbox_item *messages; // this turn's
     size_t requests;
+    size_t changes; // what this turn writes, counted roughly: 0 is nothing
     // One of each for every ingest that was admitted, in the order of the requests.
     struct insert *inserts;
     struct admission *admissions;
