@@ -50,7 +50,6 @@ void engine_free(struct engine *engine)
     }
     free(engine->queues);
     free(engine->by_name);
-    free(engine->ends);
     free(engine);
 }
 

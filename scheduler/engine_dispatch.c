@@ -33,18 +33,9 @@ static void link_flight(struct flight *flight)
     *(next != NULL ? &next->prev : &queue->flights_tail) = flight;
 }
 
-static enum err add_flight(struct engine *engine, struct queue *queue, const struct place *place,
-                           struct mono started, struct flight **added)
+static enum err add_flight(struct queue *queue, const struct place *place, struct mono started,
+                           struct flight **added)
 {
-    if (queue->in_flight + 1 > engine->ends_cap) {
-        size_t cap = engine->ends_cap == 0 ? 16 : engine->ends_cap * 2;
-        struct mono *ends = realloc(engine->ends, cap * sizeof *ends);
-        if (ends == NULL) {
-            return ERR_NO_MEMORY;
-        }
-        engine->ends = ends;
-        engine->ends_cap = cap;
-    }
     struct flight *flight = malloc(sizeof *flight);
     if (flight == NULL) {
         return ERR_NO_MEMORY;
@@ -68,7 +59,7 @@ enum err engine_add_flight(struct engine *engine, const struct batch_key *key, s
     if (queue == NULL) {
         return ERR_UNKNOWN_QUEUE;
     }
-    enum err err = add_flight(engine, queue, &key->place, started, flight);
+    enum err err = add_flight(queue, &key->place, started, flight);
     if (err != ERR_OK) {
         return err;
     }
@@ -116,7 +107,7 @@ static enum err dispatch(struct engine *engine, struct queue *queue, const struc
                          struct mono now, struct flight **flight)
 {
     const struct place place = {first->priority, first->run.seq, first->run.first};
-    enum err err = add_flight(engine, queue, &place, now, flight);
+    enum err err = add_flight(queue, &place, now, flight);
     if (err != ERR_OK) {
         return err;
     }

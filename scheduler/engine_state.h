@@ -61,8 +61,6 @@ struct engine {
     uint32_t window_max;
     struct queue *changed;
     struct queue *hungry; // queues that may want look-ahead
-    struct mono *ends;    // scratch of the outlook: room for the flights of any queue
-    size_t ends_cap;
 };
 
 // ---- looking (engine.c) ----
