@@ -1,3 +1,4 @@
+#include "tests/support/engine_log.h"
 #include "tests/support/engine_world.h"
 
 #include "scheduler/order.h"
@@ -19,28 +20,6 @@ static struct world *slow_world(void)
     world_build(world);
     return world;
 }
-
-struct start {
-    int64_t ms;
-    int64_t seq;
-    uint32_t index;
-};
-static void check_log(const struct world *world, const struct start *starts, size_t count)
-{
-    cr_assert_eq(world->log_count, count, "%zu dispatches", world->log_count);
-    for (size_t i = 0; i < count; i++) {
-        const struct world_start *got = &world->log[i];
-        cr_assert(got->at.ns == starts[i].ms * NS_PER_MS && got->key.place.seq == starts[i].seq &&
-                      got->key.place.index == starts[i].index,
-                  "dispatch %zu: %lld.%u at %lld ms", i, (long long)got->key.place.seq, got->key.place.index,
-                  (long long)(got->at.ns / NS_PER_MS));
-    }
-}
-#define CHECK_LOG(world, ...)                                                                                \
-    do {                                                                                                     \
-        static const struct start starts[] = {__VA_ARGS__};                                                  \
-        check_log(world, starts, COUNT(starts));                                                             \
-    } while (0)
 
 // ---- order ----
 
@@ -106,6 +85,64 @@ Test(engine, a_backlog_beyond_the_window_keeps_its_order)
     }
     world_run_until(world, INT64_MAX); // the world checks each dispatch
     cr_assert_eq(world->log_count, 5000);
+    world_free(world);
+}
+
+// ---- aging ----
+
+static struct world *aging_world(int64_t aging_ns, int64_t age_offset_ns)
+{
+    struct queue_settings settings = world_settings(1, NS_PER_S, 1, 1);
+    settings.aging_ns = aging_ns;
+    struct world *world = world_new(1000000);
+    world->age_offset_ns = age_offset_ns;
+    world_add_queue(world, "default", &settings);
+    world_build(world);
+    return world;
+}
+
+Test(engine, what_waited_long_enough_counts_higher)
+{
+    static const int64_t offsets[] = {0, 1000 * NS_PER_S, -1000 * NS_PER_S}; // of the age clock: of no matter
+    for (size_t i = 0; i < COUNT(offsets); i++) {
+        struct world *world = aging_world(3 * NS_PER_S, offsets[i]);
+        world_ingest(world, 1, PRIORITY_LOW, 3);
+        world_ingest(world, 1, PRIORITY_MEDIUM, 1);
+        world_run_until(world, 500 * NS_PER_MS);
+        world_ingest(world, 1, PRIORITY_HIGH, 6);
+        // At 3 s 2.0 counts as HIGH and was accepted before 3; at 6 s so does 1.0.
+        world_run_until(world, INT64_MAX);
+        CHECK_LOG(world, {0, 2, 0}, {1000, 3, 0}, {2000, 3, 1}, {3000, 3, 2}, {4000, 3, 3}, {5000, 3, 4},
+                  {6000, 1, 0}, {7000, 1, 1}, {8000, 1, 2}, {9000, 3, 5});
+        world_free(world);
+    }
+}
+
+Test(engine, without_aging_nothing_gains)
+{
+    struct world *world = aging_world(0, 0);
+    world_ingest(world, 1, PRIORITY_LOW, 1);
+    world_ingest(world, 1, PRIORITY_HIGH, 4);
+    world_run_until(world, INT64_MAX);
+    CHECK_LOG(world, {0, 2, 0}, {1000, 2, 1}, {2000, 2, 2}, {3000, 2, 3}, {4000, 1, 0});
+    world_free(world);
+}
+
+Test(engine, aging_can_be_set_and_unset)
+{
+    struct world *world = aging_world(0, 0);
+    struct queue_settings settings = world_queue(world, 1)->settings;
+    world_ingest(world, 1, PRIORITY_LOW, 3);
+    world_ingest(world, 1, PRIORITY_HIGH, 4);
+    world_run_until(world, 1500 * NS_PER_MS);
+    settings.aging_ns = NS_PER_S; // at 2 s it is HIGH
+    world_change_queue(world, 1, &settings);
+    world_run_until(world, 2500 * NS_PER_MS);
+    settings.aging_ns = 0;
+    world_change_queue(world, 1, &settings);
+    world_run_until(world, INT64_MAX);
+    CHECK_LOG(world, {0, 2, 0}, {1000, 2, 1}, {2000, 1, 0}, {3000, 2, 2}, {4000, 2, 3}, {5000, 1, 1},
+              {6000, 1, 2});
     world_free(world);
 }
 
@@ -359,7 +396,7 @@ Test(engine, refuses_by_queue_and_by_max_id)
     world_free(world);
 }
 
-// ---- waking, rebuilding ----
+// ---- waking ----
 
 Test(engine, wakes_exactly_when_there_is_something_to_do)
 {
@@ -375,95 +412,4 @@ Test(engine, wakes_exactly_when_there_is_something_to_do)
     world_run_until(world, 7600 * NS_PER_MS);
     cr_assert_eq(engine_wake(world->engine).ns, MONO_NEVER.ns, "all is done");
     world_free(world);
-}
-
-Test(engine, a_retry_in_the_store_wakes_a_rebuilt_engine)
-{
-    struct world *world = world_of(world_settings(1, NS_PER_S, 1, 1), 100 * NS_PER_MS);
-    world->script = second_fails_once;
-    world_ingest(world, 1, PRIORITY_LOW, 2);
-    world_run_until(world, 1200 * NS_PER_MS);
-    cr_assert_eq(world_batch(world, 1, 1)->state, BATCH_BACKOFF);
-    struct mono wake = engine_wake(world->engine);
-    cr_assert_gt(wake.ns, world->now.ns);
-    world_build(world);
-    cr_assert_eq(engine_wake(world->engine).ns, wake.ns);
-    world_run_until(world, INT64_MAX);
-    cr_assert_eq(world->log_count, 3);
-    world_free(world);
-}
-
-Test(engine, after_a_rebuild_a_retry_that_is_due_goes_first)
-{
-    struct queue_settings settings = world_settings(1, NS_PER_S, 1, 1);
-    settings.min_backoff_ns = settings.max_backoff_ns = 500 * NS_PER_MS;
-    struct world *world = world_of(settings, 100 * NS_PER_MS);
-    world->script = second_fails_once;
-    world_ingest(world, 1, PRIORITY_LOW, 3);
-    world_run_until(world, 1200 * NS_PER_MS);
-    world->now.ns = 10 * NS_PER_S;
-    world_build(world);
-    world_turn(world);
-    cr_assert_eq(world->log[2].key.place.index, 1);
-    world_free(world);
-}
-
-static void mixed(struct world *world, struct world_running *running)
-{
-    // By the batch and not by chance, so that both runs of a test see the same.
-    (void)world;
-    uint32_t kind = (uint32_t)running->key.place.seq * 7 + running->key.place.index * 3 + running->attempt;
-    running->took_ns = NS_PER_MS * (int64_t)(50 + kind % 400);
-    if (kind % 5 == 0) {
-        running->outcome.class = OUTCOME_RETRY;
-    } else if (kind % 17 == 0) {
-        running->outcome.class = OUTCOME_HOLD;
-        running->outcome.hold_ns = 700 * NS_PER_MS;
-    } else if (kind % 7 == 0) {
-        running->late_ns = 20 * NS_PER_MS;
-    }
-}
-
-static struct world *mixed_world(int rebuild_every, int fail_every)
-{
-    struct queue_settings settings = world_settings(7, NS_PER_S, 3, 2);
-    settings.min_backoff_ns = settings.max_backoff_ns = NS_PER_S;
-    struct world *world = world_of(settings, 0);
-    world->script = mixed;
-    for (int i = 0; i < 60; i++) {
-        world_ingest(world, 1, (enum priority)(i % PRIORITIES), (uint32_t)(1 + i % 5));
-    }
-    for (int turn = 1; world->running_count > 0 || world_next(world).ns != MONO_NEVER.ns; turn++) {
-        world->now = mono_max(world->now, world_next(world));
-        if (rebuild_every > 0 && turn % rebuild_every == 0) {
-            world_build(world);
-        }
-        if (fail_every > 0 && turn % fail_every == 0) {
-            world_failing_turn(world);
-        }
-        world_turn(world);
-    }
-    return world;
-}
-
-Test(engine, a_rebuild_from_the_store_changes_nothing)
-{
-    static const struct {
-        int rebuild_every;
-        int fail_every;
-    } cases[] = {{1, 0}, {3, 0}, {0, 1}, {0, 4}, {5, 3}};
-    struct world *plain = mixed_world(0, 0);
-    cr_assert_gt(plain->log_count, 180);
-    for (size_t i = 0; i < COUNT(cases); i++) {
-        struct world *other = mixed_world(cases[i].rebuild_every, cases[i].fail_every);
-        cr_assert_eq(other->log_count, plain->log_count, "case %zu", i);
-        for (size_t j = 0; j < plain->log_count; j++) {
-            const struct world_start *a = &plain->log[j];
-            const struct world_start *b = &other->log[j];
-            ENSURE(a->at.ns == b->at.ns && place_compare(&a->key.place, &b->key.place) == 0,
-                   "case %zu, dispatch %zu", i, j);
-        }
-        world_free(other);
-    }
-    world_free(plain);
 }
