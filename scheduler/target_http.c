@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-#define CONNECTIONS_MAX 1024L // kept ones; a queue's concurrency may still be higher
+#define CONNECTIONS_KEPT 1024 // beside those in use
 #define IDLE_MAX 256          // attempts kept for reuse
 #define EVENTS_MAX 16         // few, so that what is new is never far behind
 #define RETRY_POLL_MS 10      // after a failure of libcurl's own, such as no memory
@@ -27,6 +27,7 @@ struct http {
     CURLM *multi;
     struct mono timer; // when libcurl wants to be called
     struct attempt *running;
+    size_t running_count;
     struct attempt *idle;
     size_t idle_count;
 };
@@ -57,6 +58,14 @@ static void put_attempt(struct http *http, struct attempt *attempt)
     http->idle_count++;
 }
 
+// libcurl's limit is on all connections: where very many deliveries hang, it would keep none of the others.
+static bool limit_connections(const struct http *http)
+{
+    long limit = CONNECTIONS_KEPT + (long)http->running_count;
+
+    return curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, limit) == CURLM_OK;
+}
+
 static void link_running(struct http *http, struct attempt *attempt)
 {
     attempt->prev = NULL;
@@ -65,6 +74,8 @@ static void link_running(struct http *http, struct attempt *attempt)
         http->running->prev = attempt;
     }
     http->running = attempt;
+    http->running_count++;
+    (void)limit_connections(http);
 }
 
 static void unlink_running(struct http *http, struct attempt *attempt)
@@ -77,6 +88,8 @@ static void unlink_running(struct http *http, struct attempt *attempt)
     if (attempt->next) {
         attempt->next->prev = attempt->prev;
     }
+    http->running_count--;
+    (void)limit_connections(http);
 }
 
 static void start_delivery(void *user, struct delivery *delivery)
@@ -254,7 +267,7 @@ static void find_certificates(struct certificates *certificates)
 static bool set_up(struct http *http)
 {
     http->multi = curl_multi_init();
-    return http->multi && curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, CONNECTIONS_MAX) == CURLM_OK &&
+    return http->multi && limit_connections(http) &&
            curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, on_socket) == CURLM_OK &&
            curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http) == CURLM_OK &&
            curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, on_timer) == CURLM_OK &&

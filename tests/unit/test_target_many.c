@@ -1,7 +1,12 @@
+#include "common/proc.h"
 #include "tests/support/wait.h"
 #include "tests/unit/http_target_fixture.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 Test(target_many, sends_the_headers_of_a_queue_after_its_own)
 {
@@ -119,4 +124,38 @@ Test(target_many, serves_hundreds_of_targets_at_once)
     end_with_server(&f, server);
     http_target_stop(hanging);
     http_target_stop(full);
+}
+
+// However many deliveries hang, the connections of the others are kept.
+Test(target_many, keeps_connections_beside_a_thousand_that_hang)
+{
+    enum { HANGING = 1500, ROUNDS = 20 };
+    struct fixture f;
+    struct http_target *server = begin_with_server(&f);
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(address);
+    char url[64];
+
+    if (proc_raise_files() < HANGING + 100) {
+        cr_skip_test("too few descriptors");
+    }
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); // the kernel connects, and nobody answers
+    cr_assert_geq(listener, 0);
+    cr_assert_eq(bind(listener, (struct sockaddr *)&address, len), 0);
+    cr_assert_eq(listen(listener, HANGING), 0);
+    cr_assert_eq(getsockname(listener, (struct sockaddr *)&address, &len), 0);
+    (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/", (unsigned)ntohs(address.sin_port));
+    struct target *hangs = open_one(&f, url);
+    for (int i = 0; i < HANGING; i++) {
+        target_start(make_for(hangs, 1));
+    }
+    for (uint8_t i = 0; i < ROUNDS; i++) {
+        struct delivery *delivery = deliver(&f, make(&f, i));
+        cr_assert_eq(delivery->outcome.class, OUTCOME_COMPLETED, "%s", delivery->outcome.error);
+        delivery_free(delivery);
+    }
+    cr_assert_eq(http_target_connections(server), 1);
+    target_close(hangs);
+    end_with_server(&f, server);
+    (void)close(listener);
 }
