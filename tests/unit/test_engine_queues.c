@@ -42,11 +42,10 @@ Test(engine_queues, a_change_of_rate_holds_from_the_next_dispatch_on)
         settings.burst = cases[i].to_burst;
         world_change_queue(world, 1, &settings);
         world_run_until(world, 10 * NS_PER_S + (2 * cases[i].next_ms + 3 * cases[i].step_ms) * NS_PER_MS);
-        if (cases[i].step_ms == 0) {
-            cr_assert_leq(engine_wake(world->engine).ns, mono_add(world->now, NS_PER_MS).ns, "case %zu", i);
-        } else {
-            cr_assert_gt(world->log_count, before + 2, "case %zu", i);
+        if (cases[i].step_ms == 0) { // one delivery after the other
+            world_run_until(world, 10020 * NS_PER_MS);
         }
+        cr_assert_gt(world->log_count, before + 2, "case %zu", i);
         for (size_t n = before; n < world->log_count && cases[i].step_ms > 0; n++) {
             int64_t ms = world->log[n].at.ns / NS_PER_MS - 10000;
             cr_assert_eq(ms, cases[i].next_ms + (int64_t)(n - before) * cases[i].step_ms, "case %zu: at %lld",
