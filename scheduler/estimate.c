@@ -135,18 +135,6 @@ uint64_t estimate_count(const struct estimate *e, struct mono before, uint64_t l
 
 // ---- going on after a time with nothing to dispatch ----
 
-// Every lane gets an end, those that are free one that is long past.
-static void spread(struct estimate *e)
-{
-    size_t busy = busy_lanes(e);
-    size_t free = e->concurrency - busy;
-    memmove(e->ends + free, busy_ends(e), busy * sizeof *e->ends);
-    for (size_t i = 0; i < free; i++) {
-        e->ends[i].ns = INT64_MIN;
-    }
-    e->in_flight = e->concurrency;
-}
-
 static void reverse(struct mono *ends, size_t count)
 {
     for (size_t i = 0; i < count / 2; i++) {
@@ -156,16 +144,32 @@ static void reverse(struct mono *ends, size_t count)
     }
 }
 
-// Gives the lanes their ends after `taken` dispatches. Returns the start among these that delays later ones
-// the most, by the rate.
-static struct estimate_at take_lanes(struct estimate *e, uint64_t taken)
+// Some lanes stay free: the deliveries come behind those in flight. As take_lanes.
+static struct estimate_at take_free_lanes(struct estimate *e, size_t taken)
+{
+    struct estimate_at most = {.at = 0};
+    for (size_t i = 0; i < taken; i++) {
+        struct estimate_at next = {estimate_start(e, i + 1), i + 1};
+        most = later(e, most, next);
+        e->ends[e->in_flight + i] = mono_add(next.start, e->delivery_ns);
+    }
+    e->in_flight += taken;
+    return most;
+}
+
+// Every lane has something in flight after that. As take_lanes.
+static struct estimate_at take_all_lanes(struct estimate *e, uint64_t taken)
 {
     struct estimate_at most = e->lags.at <= taken ? e->lags : (struct estimate_at){.at = 0};
     size_t lanes = e->concurrency;
-    spread(e);
-    for (size_t i = 0; i < lanes && i < taken;
-         i++) { // the last dispatch on this lane; it needs no earlier lane
-        uint64_t rounds = (taken - 1 - i) / lanes;
+    size_t busy = busy_lanes(e);
+    memmove(e->ends + (lanes - busy), busy_ends(e), busy * sizeof *e->ends);
+    for (size_t i = 0; i < lanes - busy; i++) {
+        e->ends[i].ns = INT64_MIN;
+    }
+    e->in_flight = lanes;
+    for (size_t i = 0; i < lanes && i < taken; i++) {
+        uint64_t rounds = (taken - 1 - i) / lanes; // its last; what is known of later lanes is all it needs
         struct estimate_at last = {.at = i + 1 + rounds * lanes};
         last.start = estimate_start(e, last.at);
         most = later(e, most, last);
@@ -176,6 +180,24 @@ static struct estimate_at take_lanes(struct estimate *e, uint64_t taken)
     reverse(e->ends + next, lanes - next);
     reverse(e->ends, lanes);
     return most;
+}
+
+// Gives the lanes their ends after `taken` dispatches. Returns the start among these that delays later ones
+// the most, by the rate.
+static struct estimate_at take_lanes(struct estimate *e, uint64_t taken)
+{
+    size_t free = e->concurrency - busy_lanes(e);
+    return taken <= free ? take_free_lanes(e, (size_t)taken) : take_all_lanes(e, taken);
+}
+
+static void drop_ended(struct estimate *e, struct mono now)
+{
+    size_t ended = 0;
+    while (ended < e->in_flight && !mono_before(now, e->ends[ended])) {
+        ended++;
+    }
+    e->in_flight -= ended;
+    memmove(e->ends, e->ends + ended, e->in_flight * sizeof *e->ends);
 }
 
 void estimate_resume(struct estimate *e, uint64_t taken, struct mono from)
@@ -206,5 +228,6 @@ void estimate_resume(struct estimate *e, uint64_t taken, struct mono from)
         }
     }
     e->from = mono_max(e->from, from);
+    drop_ended(e, from);
     space_out(e);
 }

@@ -167,6 +167,10 @@ Test(estimate, a_probe_goes_alone)
                                     .ends = ends,
                                     .probing = true};
         estimate_begin(&estimate);
+        if (random_below(&random, 2) == 0) { // nothing to probe with until then
+            now = mono_add(now, (int64_t)random_below(&random, 10 * (uint64_t)NS_PER_S));
+            estimate_resume(&estimate, 0, now);
+        }
         struct mono probe = start_next(&queue, now);
         ENSURE(estimate_start(&estimate, 1).ns == probe.ns, "seed %llu", (unsigned long long)random.seed);
         struct mono done = queue.ends[queue.count - 1];
