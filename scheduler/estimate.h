@@ -27,11 +27,10 @@ struct estimate {
     uint32_t burst;
     uint32_t concurrency; // 1 to ESTIMATE_LANES
     int64_t delivery_ns;
-    struct mono from; // not before: now, or when a hold or linger ends
-    struct mono
-        *ends; // when each delivery in flight should end, ascending; the caller's, room for ESTIMATE_LANES
-    size_t in_flight; // at most ESTIMATE_LANES
-    bool probing;     // nothing is in flight, and the first dispatch must end before another starts
+    struct mono from;  // not before: now, or when a hold or linger ends
+    struct mono *ends; // of the deliveries in flight, ascending; the caller's, with room for ESTIMATE_LANES
+    size_t in_flight;  // at most ESTIMATE_LANES
+    bool probing;      // nothing is in flight, and the first dispatch must end before another starts
 
     // estimate_begin's:
     struct mono probe; // the first dispatch while `probing`; all the above is about those after it

@@ -7,9 +7,9 @@
 
 // ---- the future of a queue, as one ingestion sees it ----
 
-// What waits goes in this order: what is ahead of the ingestion, its own batches, what is behind it. What can
-// only have been dispatched from the front of `ahead` and `own` since is not taken off them: the sum of these
-// and `gone` says all that matters.
+// What waits is dispatched in this order: what is ahead of the ingestion, its own batches, what is behind it.
+// As long as not all of the first two is dispatched, nothing is moved from them to `gone`: how many of them
+// are is not needed, and would have to be searched for.
 struct course {
     struct estimate estimate;
     uint64_t ahead;
@@ -20,7 +20,7 @@ struct course {
     uint64_t gone_earlier; // before that
     bool met;              // its next one is dispatched
     uint64_t position;     // met: after so many
-    struct mono last;      // the last start of its own that are gone
+    struct mono last;      // when the last of its own that are gone starts
 };
 
 static struct mono start_after(const struct course *c, uint64_t more)
