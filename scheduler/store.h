@@ -64,13 +64,13 @@ MUST_CHECK enum err store_has_retries(struct store *store, bool *any);
 struct in_flight_row {
     struct batch_key key;
     bool cancelled; // its ingestion was, meanwhile
-    bool leased;    // to a worker; what follows is meaningful
-    struct id lease;
-    struct mono lease_until;
     uint32_t attempt;
     uint32_t excused;
     struct id ingestion;
-    char *ids; // owned
+    bool leased; // to a worker; what follows is meaningful
+    struct id lease;
+    struct mono lease_until;
+    char *ids; // owned; NULL when not leased
 };
 // The caller frees with store_free_in_flight.
 MUST_CHECK enum err store_load_in_flight(struct store *store, struct in_flight_row **rows, size_t *count);
@@ -84,7 +84,8 @@ MUST_CHECK enum err store_read_waiting(struct store *store, int64_t queue, enum 
                                        int64_t after_seq, uint32_t after_index, struct run *runs,
                                        size_t *count);
 
-// Up to *count batches of the queue that are not due, of one kind, by (due, seq, index), for the outlook.
+// Up to *count batches of the queue that are not due, of one kind (DUE_RETRY or DUE_START), by (due, seq,
+// index), for the outlook.
 MUST_CHECK enum err store_read_delayed(struct store *store, int64_t queue, enum due_kind kind,
                                        struct delayed_row *rows, size_t *count);
 
@@ -92,7 +93,8 @@ MUST_CHECK enum err store_read_delayed(struct store *store, int64_t queue, enum 
 
 // Makes a queue when row->id is 0 (and sets it), else replaces its settings, target and headers.
 MUST_CHECK enum err store_save_queue(struct store *store, struct queue_row *row);
-// Forgets a queue that is empty. Its name is free again; its finished ingestions stay, and keep the name.
+// Forgets a queue that is empty, and retries that were asked for. Its name is free again; its finished
+// ingestions stay, and keep the name.
 MUST_CHECK enum err store_delete_queue(struct store *store, int64_t queue);
 // The name of a queue that is there or was deleted. ERR_NOT_FOUND.
 MUST_CHECK enum err store_queue_name(struct store *store, int64_t queue, char name[static QUEUE_NAME_SIZE]);
@@ -119,7 +121,7 @@ struct insert {
 // Adds ingestions, in order. The same ID, or the same idempotency key, with the same content is a replay of
 // what is there (also of one earlier in the array); with other content it is refused in `result`. An ID that
 // is there counts before a key. With only_replay, what would be new is INSERT_NO_ROOM instead. The content is
-// ids, priority, queue, not_before and deadline. What has a not_before after `now` goes into the time index and
+// ids, priority, queue (by its name), not_before and deadline. What has a not_before after `now` goes into the time index and
 // not among the waiting.
 MUST_CHECK enum err store_insert(struct store *store, struct insert *inserts, size_t count);
 
@@ -152,18 +154,21 @@ MUST_CHECK enum err store_take_due(struct store *store, int64_t queue, enum due_
                                    struct wall now_wall, struct returned_row *rows, size_t *count,
                                    int64_t *next);
 // The same for DUE_DEADLINE: what of the ingestions has not started becomes cancelled, with error "deadline";
-// batches that were dispatched before and wait for another attempt stay.
+// batches that were dispatched before and wait for another attempt stay. Looks at up to *count deadlines;
+// those of which nothing was left to cancel bring no removal.
 MUST_CHECK enum err store_expire(struct store *store, int64_t queue, struct wall now_wall,
                                  struct removal *removals, size_t *count, int64_t *next);
 
 // Everything of the ingestion that waits or is not due becomes cancelled, and what is in flight will not be
 // tried again. ERR_NOT_FOUND, ERR_ALREADY_FINISHED (completed or failed); something cancelled already is
-// ERR_OK with nothing removed. Cost does not depend on the backlog.
+// ERR_OK with nothing removed (removal->cancelled is false then). Cost does not depend on the backlog.
 MUST_CHECK enum err store_cancel(struct store *store, const struct id *ingestion, struct wall now,
                                  struct removal *removal);
 
 // Asks for the failed batches with first_seq <= seq <= last_seq of a queue to be tried again from attempt 1:
-// kept on disk until it is done, in steps, by store_run_retries. What fails after this call is not meant.
+// kept on disk until it is done, in steps, by store_run_retries. What fails after this call is not meant. A
+// cancelled ingestion is left alone, unless it is the only one asked for (first_seq is last_seq) and something
+// of it failed: then it is no longer cancelled, but for what never started.
 MUST_CHECK enum err store_ask_retry(struct store *store, int64_t queue, int64_t first_seq, int64_t last_seq);
 struct retried_row {
     int64_t queue;

@@ -29,7 +29,9 @@
     "seq, id, queue, priority, batch_size, id_count, batch_count, created_ms, accepted_ns, not_before_ms, "  \
     "deadline_ms, marks, waiting, triggered, completed, failed, cancelled"
 
-// Every statement is prepared when the store is opened, which also proves that the schema is the one we know.
+// RETURNING costs as much as several statements (SQLite makes a table for it each time), so it is for rare
+// ones. Every statement is prepared when the store is opened, which also proves that the schema is the one we
+// know.
 #define STATEMENT_LIST(X)                                                                                    \
     X(BEGIN, "BEGIN IMMEDIATE")                                                                              \
     X(COMMIT, "COMMIT")                                                                                      \
@@ -104,7 +106,7 @@
     X(NEWEST, "SELECT seq, accepted_ns, created_ms FROM ingestion WHERE seq <= ?1 ORDER BY seq DESC "        \
               "LIMIT 1")                                                                                     \
     X(COUNT_DISPATCH, "UPDATE ingestion SET waiting = waiting - 1, triggered = triggered + ?2 "              \
-                      "WHERE seq = ?1 RETURNING id, batch_size, id_count")                                   \
+                      "WHERE seq = ?1")                                                                      \
     X(COUNT_RETURN, "UPDATE ingestion SET waiting = waiting + 1 WHERE seq = ?1")                             \
     X(COUNT_FINISH, "UPDATE ingestion SET triggered = triggered - 1, completed = completed + ?2, "           \
                     "failed = failed + ?3, cancelled = cancelled + ?4 WHERE seq = ?1")                       \
@@ -121,7 +123,9 @@
                    "lease) VALUES (?1, ?2, ?3, 0, 1, 0, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET state = 0, "   \
                    "triggered_ms = iif(attempts = 0, excluded.triggered_ms, triggered_ms), "                 \
                    "attempts = attempts + 1, due_ns = excluded.due_ns, lease = excluded.lease "              \
-                   "WHERE state = 1 RETURNING attempts, excused")                                            \
+                   "WHERE state = 1")                                                                        \
+    X(READ_STARTED, "SELECT b.attempts, b.excused, i.id, i.batch_size, i.id_count FROM batch b "             \
+                    "CROSS JOIN ingestion i ON i.seq = b.seq WHERE b.seq = ?1 AND b.idx = ?2")               \
     X(FINISH_BATCH, "UPDATE batch SET state = ?3, excused = excused + ?4, interrupted = interrupted | ?5, "  \
                     "completed_ms = ?6, due_ns = ?7, error = ?8, lease = NULL "                              \
                     "WHERE seq = ?1 AND idx = ?2 AND state = 0")                                             \
@@ -155,9 +159,11 @@
     X(DUE_DEADLINE, "SELECT due_ms, seq FROM deadline WHERE queue = ?1 AND due_ms <= ?2 "                    \
                     "ORDER BY due_ms, seq LIMIT 1")                                                          \
     /* retries by hand */                                                                                    \
-    X(INSERT_RETRY, "INSERT INTO retry (queue, next_seq, next_idx, last_seq) SELECT ?1, seq, idx, ?3 "       \
-                    "FROM batch INDEXED BY batch_failed WHERE state = 4 AND queue = ?1 AND seq >= ?2 AND "   \
-                    "seq <= ?3 ORDER BY seq, idx LIMIT 1")                                                   \
+    X(INSERT_RETRY, /* up to the last ingestion of which something has failed by now */                      \
+      "INSERT INTO retry (queue, next_seq, next_idx, last_seq) SELECT ?1, seq, idx, (SELECT max(seq) FROM "  \
+      "batch INDEXED BY batch_failed WHERE state = 4 AND queue = ?1 AND seq <= ?3) FROM batch "              \
+      "INDEXED BY batch_failed WHERE state = 4 AND queue = ?1 AND seq >= ?2 AND seq <= ?3 "                  \
+      "ORDER BY seq, idx LIMIT 1")                                                                           \
     X(NEXT_RETRY, "SELECT id, queue, next_seq, next_idx, last_seq FROM retry WHERE id > 0 ORDER BY id "      \
                   "LIMIT 1")                                                                                 \
     X(UPDATE_RETRY, "UPDATE retry SET next_seq = ?2, next_idx = ?3 WHERE id = ?1")                           \

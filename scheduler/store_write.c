@@ -133,7 +133,7 @@ enum err store_insert(struct store *store, struct insert *inserts, size_t count)
 
 // ---- batches ----
 
-static enum err start_batch(struct store *store, struct dispatch_row *row)
+static enum err start_batch(struct store *store, const struct dispatch_row *row)
 {
     const struct place *place = &row->key.place;
     sqlite3_stmt *stmt = BIND(store, STMT_START_BATCH, place->seq, place->index, row->key.queue, row->now.ms,
@@ -144,38 +144,39 @@ static enum err start_batch(struct store *store, struct dispatch_row *row)
         sqlite3_bind_null(stmt, 5);
         sqlite3_bind_null(stmt, 6);
     }
+    return stmt_run_one(stmt);
+}
+
+// What the target must know of a batch that was started.
+static enum err read_started(struct store *store, struct dispatch_row *row)
+{
+    const struct place *place = &row->key.place;
+    sqlite3_stmt *stmt = BIND(store, STMT_READ_STARTED, place->seq, place->index);
     bool found;
     enum err err = stmt_next(stmt, &found);
     if (err != ERR_OK || !found) {
         return err != ERR_OK ? err : ERR_STORAGE_IO;
     }
+    bool sound = column_id(stmt, 2, &row->ingestion);
     row->attempt = column_u32(stmt, 0);
     row->excused = column_u32(stmt, 1);
-    return stmt_run(stmt);
+    uint32_t batch_size = column_u32(stmt, 3);
+    uint32_t ids = column_u32(stmt, 4);
+    sqlite3_reset(stmt);
+    return sound ? ids_of_batch(store, place, batch_size, ids, &row->ids) : ERR_STORAGE_IO;
 }
 
 static enum err dispatch_one(struct store *store, struct dispatch_row *row)
 {
-    const struct place *place = &row->key.place;
     enum err err = waiting_take(store, &row->key);
     if (err == ERR_OK) {
         err = start_batch(store, row);
     }
-    if (err != ERR_OK) {
-        return err;
-    }
-    sqlite3_stmt *stmt = BIND(store, STMT_COUNT_DISPATCH, place->seq, row->attempt == 1);
-    bool found;
-    err = stmt_next(stmt, &found);
-    if (err != ERR_OK || !found) {
-        return err != ERR_OK ? err : ERR_STORAGE_IO;
-    }
-    bool sound = column_id(stmt, 0, &row->ingestion);
-    uint32_t batch_size = column_u32(stmt, 1);
-    uint32_t ids = column_u32(stmt, 2);
-    err = stmt_run(stmt);
     if (err == ERR_OK) {
-        err = sound ? ids_of_batch(store, place, batch_size, ids, &row->ids) : ERR_STORAGE_IO;
+        err = read_started(store, row);
+    }
+    if (err == ERR_OK) {
+        err = stmt_run_one(BIND(store, STMT_COUNT_DISPATCH, row->key.place.seq, row->attempt == 1));
     }
     return err;
 }

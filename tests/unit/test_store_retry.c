@@ -106,9 +106,10 @@ Test(store_retry, a_request_means_its_range_and_what_had_failed_by_then)
     fixture_new(&f);
     int64_t seqs[4];
     for (uint64_t i = 0; i < 4; i++) {
-        seqs[i] = add_failed(f.store, i, i == 1 ? 2 : 1, 3, 1);
+        seqs[i] = add_failed(f.store, i, i == 1 ? 2 : 1, 3, i < 3);
     }
-    ask_retry(f.store, 1, 0, seqs[2]);
+    ask_retry(f.store, 1, 0, INT64_MAX);
+    fail(f.store, 1, PRIORITY_LOW, seqs[3], 0);
     int64_t later = add_failed(f.store, 9, 1, 3, 1);
     cr_assert_eq(run_retries(f.store, rows, 1, &more), 1);
     cr_assert(more);
@@ -121,6 +122,7 @@ Test(store_retry, a_request_means_its_range_and_what_had_failed_by_then)
     cr_assert_eq(run_retries(f.store, rows, 8, &more), 0);
     cr_assert_eq(find(f.store, 0).progress[STATUS_FAILED], 1);
     cr_assert_eq(find(f.store, 1).progress[STATUS_FAILED], 1); // on another queue
+    cr_assert_eq(find(f.store, 3).progress[STATUS_FAILED], 1);
     cr_assert_eq(find(f.store, 9).progress[STATUS_FAILED], 1);
     cr_assert_gt(later, seqs[3]);
     expect_sound(f.store);
