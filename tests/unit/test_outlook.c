@@ -1,7 +1,6 @@
 // What the engine says of the future, against a future that is played slot by slot.
+#include "tests/support/engine_world.h"
 #include "tests/support/outlook_scene.h"
-
-#include "scheduler/rate.h"
 
 #include <criterion/criterion.h>
 #include <string.h>
@@ -33,10 +32,99 @@ Test(outlook, positions_and_etas_are_what_then_happens)
     static struct scene scene;
     struct outlook outlooks[SCENE_INGESTIONS];
     struct random random = random_from(51);
-    for (int round = 0; round < 20000; round++) {
+    for (int round = 0; round < 10000; round++) {
         scene_random(&scene, &random);
         check(&scene, outlooks, "anything", random.seed);
     }
+}
+
+// ---- the engine itself, as it goes on ----
+
+// Anything may happen in the first 20 seconds.
+static void fails_while_young(struct world *world, struct world_running *running)
+{
+    if (mono_before((struct mono){20 * NS_PER_S}, world->now) || random_below(&world->random, 100) >= 30) {
+        return;
+    }
+    running->outcome.class = OUTCOME_RETRY;
+    running->outcome.down = random_below(&world->random, 2) == 0;
+    if (random_below(&world->random, 4) == 0) {
+        running->outcome.hold_ns = 1 + (int64_t)random_below(&world->random, 20 * (uint64_t)NS_PER_S);
+        running->outcome.held_by = HOLD_RETRY_AFTER;
+    }
+}
+
+static void live(struct world *world, size_t count)
+{
+    struct random *random = &world->random;
+    for (size_t i = 0; i < count; i++) {
+        enum priority priority = (enum priority)random_below(random, PRIORITIES);
+        uint32_t batches = (uint32_t)(1 + random_below(random, 6));
+        int64_t after_ms = 1 + (int64_t)random_below(random, 60000);
+        bool later = random_below(random, 4) == 0;
+        ENSURE(world_ingest_timed(world, 1, priority, batches, later ? world_wall(world).ms + after_ms : 0,
+                                  0) == (int64_t)i + 1,
+               "no room");
+        world_run_until(world, world->now.ns + (int64_t)random_below(random, (uint64_t)NS_PER_S));
+    }
+    world_run_until(world, (int64_t)(24 + random_below(random, 10)) * NS_PER_S);
+}
+
+static void compare(const struct world *world, size_t from, int64_t seq, const struct outlook *outlook)
+{
+    unsigned long long seed = world->random.seed;
+    size_t first = world->log_count;
+    struct mono done = {0};
+    for (size_t i = world->log_count; i > 0; i--) {
+        const struct world_start *start = &world->log[i - 1];
+        if (start->key.place.seq == seq) {
+            first = i > from ? i - 1 : first;
+            done = mono_max(done, mono_add(start->at, world->delivery_ns));
+        }
+    }
+    ENSURE(!outlook->has_position || outlook->position == first - from,
+           "seed %llu, seq %lld: position %llu, not %zu", seed, (long long)seq,
+           (unsigned long long)outlook->position, first - from);
+    int64_t off_ns = outlook->has_eta ? mono_diff(outlook->eta, done) : 0;
+    ENSURE(off_ns <= 100 && off_ns >= -100, "seed %llu, seq %lld: eta off by %lld ns", seed, (long long)seq,
+           (long long)off_ns);
+}
+
+Test(outlook, what_is_said_is_what_the_engine_does)
+{
+    static const struct rate rates[] = {{1, 5 * NS_PER_S}, {1, NS_PER_S}, {3, NS_PER_S}, {20, NS_PER_S}};
+    struct random random = random_from(52);
+    size_t asked = 0;
+    for (int round = 0; round < 200; round++) {
+        struct rate rate = rates[random_below(&random, COUNT(rates))];
+        struct queue_settings settings = world_settings(rate.count, rate.per_ns, 1, 1);
+        settings.concurrency = (uint32_t)(1 + random_below(&random, 4));
+        settings.min_backoff_ns = NS_PER_S;
+        settings.max_backoff_ns = 20 * NS_PER_S;
+        settings.max_hold_ns = 60 * NS_PER_S;
+        settings.max_attempts = 1000;
+        settings.breaker = (uint32_t)random_below(&random, 4);
+        struct world *world = world_of(settings, (int64_t)(1 + random_below(&random, 3000)) * NS_PER_MS);
+        world->script = fails_while_young;
+        world->random = (struct random){random.seed, random_next(&random)};
+        size_t count = 10 + random_below(&random, 30);
+        live(world, count);
+        struct queue_view view = engine_view(world->engine, 0, world->now);
+        bool measured = view.figures->delivery_ns == world->delivery_ns;
+        struct outlook outlooks[40];
+        for (size_t i = 0; i < count; i++) {
+            struct standing standing = world_standing(world, (int64_t)i + 1);
+            outlooks[i] = engine_outlook(world->engine, &standing, world->now, world_wall(world));
+        }
+        size_t from = world->log_count;
+        world_run_until(world, INT64_MAX);
+        for (size_t i = 0; i < count && measured; i++) {
+            compare(world, from, (int64_t)i + 1, &outlooks[i]);
+            asked += outlooks[i].has_eta;
+        }
+        world_free(world);
+    }
+    ENSURE(asked > 1000, "only %zu were not done yet", asked);
 }
 
 // ---- one thing at a time ----
