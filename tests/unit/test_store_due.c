@@ -65,7 +65,8 @@ Test(store_due, retries_are_taken_when_they_are_due_and_some_at_a_time)
 
     size_t total = 0;
     int64_t next = 1000;
-    for (int64_t now = 1000; next != DUE_NEVER; now = next > now ? next + 3 : now) {
+    for (int64_t now = 1000; next != DUE_NEVER;) {
+        now = next > now ? next + 3 : now;
         fixture_reopen(&f);
         count = 7;
         next = take_due(f.store, 3, DUE_RETRY, now, rows, &count);
