@@ -1,7 +1,7 @@
 #include "tests/support/engine_log.h"
 #include "tests/support/engine_world.h"
 
-#include "scheduler/order.h"
+#include "scheduler/engine_state.h"
 
 #include <criterion/criterion.h>
 #include <string.h>
@@ -184,6 +184,21 @@ Test(engine, late_starts_of_one_turn_move_what_follows_once)
     world_ingest(world, 1, PRIORITY_LOW, 4);
     world_run_until(world, INT64_MAX);
     CHECK_LOG(world, {3000, 1, 0}, {3000, 1, 1}, {4000, 1, 2}, {5000, 1, 3});
+    world_free(world);
+}
+
+Test(engine, flights_stand_in_the_order_of_their_real_starts)
+{
+    struct world *world = world_of(world_settings(0, 0, 1, 3), NS_PER_S);
+    world->script = first_is_late;
+    world_ingest(world, 1, PRIORITY_LOW, 3);
+    world_turn(world);
+    const struct flight *flight = engine_queue(world->engine, 1)->flights_head;
+    cr_assert_eq(flight->place.index, 1);
+    cr_assert_eq(flight->next->place.index, 2);
+    cr_assert_eq(flight->next->next->place.index, 0);
+    cr_assert_eq(engine_queue(world->engine, 1)->flights_tail, flight->next->next);
+    world_run_until(world, INT64_MAX);
     world_free(world);
 }
 

@@ -40,15 +40,27 @@ Test(engine_due, nothing_goes_before_its_date_and_then_by_its_old_place)
     world_free(world);
 }
 
-Test(engine_due, an_idle_queue_starts_on_the_dot)
+Test(engine_due, an_idle_queue_starts_on_the_dot_and_a_date_that_is_over_is_none)
 {
-    struct queue_settings settings = world_settings(1, NS_PER_S, 1, 1);
-    settings.linger_ns = 300 * NS_PER_MS;
-    struct world *world = dated_world(settings);
-    world_ingest_timed(world, 1, PRIORITY_LOW, 2, WALL_MS + 5500, 0);
-    world_run_until(world, INT64_MAX);
-    CHECK_LOG(world, {5500, 1, 0}, {6500, 1, 1});
-    world_free(world);
+    static const struct {
+        int64_t not_before_ms;
+        uint64_t delayed;
+        int64_t starts_ms;
+    } cases[] = {
+        {0, 0, 2300}, {WALL_MS + 1000, 0, 2300}, {WALL_MS + 2000, 0, 2300}, {WALL_MS + 2001, 1, 2001}};
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct queue_settings settings = world_settings(1, NS_PER_S, 1, 1);
+        settings.linger_ns = 300 * NS_PER_MS;
+        struct world *world = dated_world(settings);
+        world_run_until(world, 2 * NS_PER_S);
+        world_ingest_timed(world, 1, PRIORITY_LOW, 1, cases[i].not_before_ms, 0);
+        cr_expect_eq(engine_queue(world->engine, 1)->figures.delayed, cases[i].delayed, "case %zu", i);
+        world_run_until(world, INT64_MAX);
+        cr_assert_eq(world->log_count, 1);
+        cr_expect_eq(world->log[0].at.ns, cases[i].starts_ms * NS_PER_MS, "case %zu: at %lld ms", i,
+                     (long long)(world->log[0].at.ns / NS_PER_MS));
+        world_free(world);
+    }
 }
 
 Test(engine_due, an_earlier_date_is_not_lost_behind_a_later_one)

@@ -314,7 +314,9 @@ Test(engine_queues, idle_queues_cost_no_reads_and_all_share_the_budget)
     size_t bytes = 0;
     for (size_t i = 0; i < engine->count; i++) {
         for (int p = 0; p < PRIORITIES; p++) {
-            bytes += engine->queues[i]->windows[p].cap * sizeof(struct run);
+            const struct window *window = &engine->queues[i]->windows[p];
+            bytes += window->cap * sizeof(struct run);
+            ENSURE(window->cap <= window_share(PRIORITIES * QUEUES), "one of %zu", window->cap);
         }
         ENSURE(i == 0 || strcmp(engine->by_name[i - 1]->name, engine->by_name[i]->name) < 0, "by name");
     }

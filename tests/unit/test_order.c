@@ -336,8 +336,17 @@ Test(order, a_smaller_share_is_kept_to_at_once)
     }
     while (take(&window, &w, &taken, WINDOW_MIN)) {
     }
-    window_shrink(&window, WINDOW_MIN);
     cr_assert(window.complete, "what had to go was read again");
+    for (int i = 0; i < 700; i++) {
+        add(&window, &w, 1, WINDOW_MAX);
+    }
+    for (int i = 0; i < 690; i++) {
+        cr_assert(take(&window, &w, &taken, WINDOW_MAX));
+    }
+    cr_assert_eq(window.cap, WINDOW_MAX);
+    window_shrink(&window, 64); // it holds less, and keeps that
+    check(&window, &w, 64, 0);
+    cr_assert(window.complete && window.len == 10);
     window_fini(&window);
 }
 

@@ -19,6 +19,7 @@ static const char *const allowed[] = {
     "memset",
     "memcmp",
     "strcmp",
+    "strlen",
     "qsort",
     "bsearch",
     "snprintf",
