@@ -111,7 +111,7 @@ struct insert {
     uint32_t batch_size;
     struct wall now;
     int64_t accepted_ns; // now, on the age clock
-    bool only_replay; // nothing new is to be made
+    bool only_replay;    // nothing new is to be made
     // out
     enum insert_result result;
     int64_t seq;         // INSERT_NEW
@@ -121,8 +121,8 @@ struct insert {
 // Adds ingestions, in order. The same ID, or the same idempotency key, with the same content is a replay of
 // what is there (also of one earlier in the array); with other content it is refused in `result`. An ID that
 // is there counts before a key. With only_replay, what would be new is INSERT_NO_ROOM instead. The content is
-// ids, priority, queue (by its name), not_before and deadline. What has a not_before after `now` goes into the time index and
-// not among the waiting.
+// ids, priority, queue (by its name), not_before and deadline. What has a not_before after `now` goes into
+// the time index and not among the waiting.
 MUST_CHECK enum err store_insert(struct store *store, struct insert *inserts, size_t count);
 
 struct dispatch_row {
@@ -167,16 +167,16 @@ MUST_CHECK enum err store_cancel(struct store *store, const struct id *ingestion
 
 // Asks for the failed batches with first_seq <= seq <= last_seq of a queue to be tried again from attempt 1:
 // kept on disk until it is done, in steps, by store_run_retries. What fails after this call is not meant. A
-// cancelled ingestion is left alone, unless it is the only one asked for (first_seq is last_seq) and something
-// of it failed: then it is no longer cancelled, but for what never started.
+// cancelled ingestion is left alone, unless it is the only one asked for (first_seq is last_seq) and
+// something of it failed: then it is no longer cancelled, but for what never started.
 MUST_CHECK enum err store_ask_retry(struct store *store, int64_t queue, int64_t first_seq, int64_t last_seq);
 struct retried_row {
     int64_t queue;
     struct returned_row row;
 };
 // Takes up to *count failed batches (as runs, each of which counts as one) and puts them among the waiting;
-// *count becomes how many there were, *more whether there are retries left to do. Looks at a bounded number of
-// rows.
+// *count becomes how many there were, *more whether there are retries left to do. Looks at a bounded number
+// of rows.
 MUST_CHECK enum err store_run_retries(struct store *store, struct retried_row *rows, size_t *count,
                                       bool *more);
 
@@ -191,11 +191,11 @@ struct ingestion_row {
     uint32_t ids;     // how many
     uint32_t batches; // how many
     struct wall created;
-    int64_t accepted_ns;    // on the age clock
-    struct wall not_before; // ms 0: none
-    struct wall deadline;   // ms 0: none
-    bool scheduled;         // all of it is in the time index until not_before
-    bool expired;           // its deadline came: what had not started was cancelled
+    int64_t accepted_ns;         // on the age clock
+    struct wall not_before;      // ms 0: none
+    struct wall deadline;        // ms 0: none
+    bool scheduled;              // all of it is in the time index until not_before
+    bool expired;                // its deadline came: what had not started was cancelled
     uint32_t progress[STATUSES]; // batches by outside status; their sum is `batches`
 };
 // The outside status of an ingestion, from its progress.
@@ -230,8 +230,8 @@ MUST_CHECK enum err store_read_span(struct store *store, const struct ingestion_
                                     uint32_t *first, uint32_t *last);
 // The largest seq that was accepted up to this moment of the age clock, 0 when there is none.
 MUST_CHECK enum err store_seq_accepted_by(struct store *store, int64_t accepted_ns, int64_t *seq);
-// How many waiting batches of the same queue and priority stand before this place. Cost does not grow with the
-// backlog.
+// How many waiting batches of the same queue and priority stand before this place. Cost does not grow with
+// the backlog.
 MUST_CHECK enum err store_count_before(struct store *store, int64_t queue, const struct place *place,
                                        uint64_t *count);
 
