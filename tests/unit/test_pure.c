@@ -15,6 +15,7 @@ static const char *const allowed[] = {
     "realloc",
     "free",
     "memcpy",
+    "strlen",
     "memmove",
     "memset",
     "memcmp",
