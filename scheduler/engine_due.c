@@ -132,9 +132,11 @@ void engine_removed(struct engine *engine, const struct removal *removal)
                 flight->cancelled = true;
             }
         }
-    } else {
+    } else if (removal->waiting > 0) {
         window_reset(&queue->windows[removal->priority]); // some of it may still be there
     }
-    engine_figures_changed(engine, queue);
+    if (removal->delayed > 0) {
+        engine_figures_changed(engine, queue);
+    }
     engine_touch(engine, queue);
 }

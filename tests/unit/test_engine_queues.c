@@ -261,6 +261,7 @@ Test(engine_queues, a_queue_goes_out_of_every_list)
         engine_touch(world->engine, engine_queue(world->engine, q));
         struct removal removal = model_cancel(&world->store, q);
         engine_removed(world->engine, &removal);
+        engine_pause(world->engine, q, PAUSE_OFF);
     }
     cr_assert(world_remove_queue(world, 3));
     cr_assert(world_remove_queue(world, 1));
