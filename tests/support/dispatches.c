@@ -182,17 +182,21 @@ struct pace dispatches_pace(const struct dispatches *dispatches, struct rate rat
     const struct dispatch *list = dispatches->list;
     size_t count = dispatches->count;
     struct pace pace = {.least_gap_ns = INT64_MAX};
-    int64_t interval_ns = grid_ns(rate, 1);
+    int64_t interval_ns = grid_ns(rate, 1), credit_ns = grid_ns(rate, burst - 1);
     int64_t *late = calloc(count + 1, sizeof(*late));
     cr_assert(late && count > burst);
-    struct mono slot = list[0].at;
+    // A slot is open from `full`, when the bucket is full again, less the credit that it then has.
+    struct mono full = list[0].at;
     for (size_t i = 0; i < count; i++) {
+        struct mono slot = mono_max(list[0].at, mono_add(full, -credit_ns));
         late[i] = mono_diff(list[i].at, slot);
-        if (late[i] < 0 || late[i] > SENDER_NS) { // the grid was seen late before, or moves
-            slot = list[i].at;
-            late[i] = late[i] < 0 ? 0 : late[i];
+        if (late[i] < 0) { // those before it were seen late
+            full = mono_add(full, late[i]);
+            late[i] = 0;
+        } else if (mono_diff(list[i].at, full) > SENDER_NS) {
+            full = list[i].at;
         }
-        slot = mono_add(slot, interval_ns);
+        full = mono_add(full, interval_ns);
         int64_t gap = i > 0 ? mono_diff(list[i].at, list[i - 1].at) : INT64_MAX;
         pace.least_gap_ns = gap < pace.least_gap_ns ? gap : pace.least_gap_ns;
     }

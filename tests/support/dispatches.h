@@ -58,9 +58,10 @@ void dispatches_check_window(const struct dispatches *dispatches, struct rate ra
 // How well a rate was kept, where enough waited all the time.
 struct pace {
     double used; // the share of the rate that was used, from the first dispatch to the last
-    int64_t
-        median_ns;  // how late the dispatches were after their slots; a slot moves with what came more than
-    int64_t p99_ns; // 2 ms after its own
+    // How late the dispatches were after their slots, as far as their arrivals tell: what every delivery
+    // takes to arrive is not seen.
+    int64_t median_ns;
+    int64_t p99_ns;
     int64_t least_gap_ns;
 };
 struct pace dispatches_pace(const struct dispatches *dispatches, struct rate rate, size_t burst);
