@@ -70,6 +70,11 @@ static const struct op_spec ops[] = {
 };
 _Static_assert(COUNT(ops) == OP_STATS + 1, "a row for each operation");
 
+const char *op_name(enum op op)
+{
+    return ops[op].name;
+}
+
 bool op_writes(enum op op)
 {
     return ops[op].writes == WRITES;

@@ -112,6 +112,8 @@ struct request {
 // Whether an op of this kind changes something that has to be on disk before its reply. (A lease does when it
 // is granted.)
 bool op_writes(enum op op);
+// As in an IPC line: "queue.put".
+const char *op_name(enum op op);
 
 // Frees what it holds and zeroes it. A zeroed request (op OP_PING) is fine.
 void request_fini(struct request *request);

@@ -279,6 +279,17 @@ void engine_change_queue(struct engine *engine, int64_t id, const struct queue_s
     engine_touch(engine, queue);
 }
 
+void engine_new_target(struct engine *engine, int64_t id)
+{
+    struct queue *queue = known_queue(engine, id);
+    queue->figures.failures = 0;
+    queue->figures.held_until = (struct mono){0};
+    queue->figures.held_by = HOLD_NONE;
+    queue->figures.delivery_ns = 0;
+    engine_figures_changed(engine, queue);
+    engine_touch(engine, queue);
+}
+
 enum err engine_check_empty(const struct engine *engine, int64_t id, struct fault *fault)
 {
     const struct queue *queue = known_queue(engine, id);

@@ -48,6 +48,8 @@ MUST_CHECK enum err engine_add_queue(struct engine *engine, const struct queue_l
 // New settings or a new target. After a change of rate or burst the bucket is empty.
 void engine_change_queue(struct engine *engine, int64_t queue, const struct queue_settings *settings,
                          const struct target_traits *traits, struct mono now);
+// Its target is another one: holds and failures of the old one mean nothing.
+void engine_new_target(struct engine *engine, int64_t queue);
 // ERR_QUEUE_NOT_EMPTY while anything of it waits, is not due or is in flight.
 MUST_CHECK enum err engine_check_empty(const struct engine *engine, int64_t queue, struct fault *fault);
 void engine_remove_queue(struct engine *engine, int64_t queue); // it is empty
@@ -158,7 +160,8 @@ struct standing {
     struct wall not_before;     // scheduled
     uint32_t batches;           // scheduled: how many
     bool underway;              // some batch is in flight or in backoff
-    const struct delayed_row *delayed; // the queue's that are due next, DUE_RETRY and then DUE_START, each by due
+    const struct delayed_row
+        *delayed; // the queue's that are due next, DUE_RETRY and then DUE_START, each by due
     size_t delayed_count;
 };
 struct outlook {

@@ -170,6 +170,9 @@ void engine_started(struct engine *engine, struct flight *flight, struct mono st
 static void measure(struct queue_figures *figures, int64_t took_ns)
 {
     int64_t smoothed = figures->delivery_ns;
+    if (took_ns < 0) {
+        return;
+    }
     smoothed = smoothed == 0 ? took_ns : smoothed + (took_ns - smoothed) / SMOOTHING;
     figures->delivery_ns = smoothed > 0 ? smoothed : 1;
 }

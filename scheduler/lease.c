@@ -378,6 +378,18 @@ enum err leases_wait(struct leases *leases, int64_t queue, struct ipc_message *m
     return ERR_OK;
 }
 
+bool leases_waits(const struct leases *leases, const struct id *id, int64_t *queue)
+{
+    for (size_t i = 0; i < leases->ends.len; i++) {
+        const struct lease *lease = container_of(leases->ends.nodes[i], struct lease, due);
+        if (id_equal(&lease->grant.id, id)) {
+            *queue = lease->grant.queue;
+            return true;
+        }
+    }
+    return false;
+}
+
 uint32_t leases_demand(const struct leases *leases, int64_t queue)
 {
     const struct line *line = find_line(leases, queue);

@@ -27,7 +27,8 @@ static void append(struct inbox_item ***end, struct inbox_item *item)
 static void demand_changed(void *user, int64_t queue, uint32_t demand)
 {
     const struct loop *loop = user;
-    engine_demand(loop->engine, queue, demand);
+    (void)demand;
+    update_demand(loop, queue);
 }
 
 static void connection_gone(struct loop *loop, struct ipc_gone *gone)
@@ -120,7 +121,7 @@ static enum err wait_until(struct wait *wait, struct mono wake, int64_t wake_wal
     if (wake_wall_ms != DUE_NEVER || wait->wall_armed) {
         wait->wall_armed = wake_wall_ms != DUE_NEVER;
         if (!set_timer(wait->wall_timer, TFD_TIMER_CANCEL_ON_SET, wake_wall_ms, MS_PER_S)) {
-            return ERR_INTERNAL;
+            return errno == ECANCELED ? ERR_OK : ERR_INTERNAL; // the clock was set: look at it anew
         }
     }
     struct epoll_event event;
@@ -197,14 +198,15 @@ static enum err serve(struct loop *loop, struct wait *wait)
         if (loop->ending && (drained || !mono_before(mono_now(), deadline))) {
             return loop->done == NULL ? ERR_OK : ERR_STORAGE_FULL;
         }
-        if (loop->messages != NULL || (loop->retries && !loop->failing)) {
+        bool more = loop->retries || loop->done != NULL;
+        if (loop->messages != NULL || (more && !loop->failing)) {
             continue; // a turn does a bounded amount; the rest is next
         }
         struct mono wake = targets_run(loop->targets, mono_now()); // the turn has started deliveries
         struct mono decide = loop->ending ? deadline : engine_wake(loop->engine);
         decide = mono_min(decide, leases_wake(loop->leases));
-        if (loop->done != NULL) {
-            decide = mono_min(decide, loop->blocked_until);
+        if (loop->failing || loop->cut_off) {
+            decide = mono_min(decide, loop->blocked_until); // whether there is room again
         }
         err = wait_until(wait, mono_min(wake, mono_max(decide, loop->blocked_until)),
                          loop->ending ? DUE_NEVER : wall_wake(loop));
@@ -229,9 +231,6 @@ static enum err start(struct loop *loop, struct wait *wait, struct fault *fault)
     }
     if (err == ERR_OK) {
         (void)fault_set(fault, ERR_OK, "the store cannot be read");
-        err = store_has_retries(loop->store, &loop->retries);
-    }
-    if (err == ERR_OK) {
         err = recover(loop, fault);
         err = err == ERR_STORAGE_FULL ? ERR_OK : err; // then it goes on when there is room
     }
@@ -258,20 +257,35 @@ static int exit_code(enum err err)
     return err == ERR_STORAGE_IO || err == ERR_STORAGE_FULL ? EXIT_CODE_IOERR : EXIT_CODE_SOFTWARE;
 }
 
-// Those that ended, and those that workers hold; the others are the targets'.
+// Those that ended, and those that workers hold; the targets have freed theirs, so the list of the live ones
+// is no more.
 static void free_deliveries(struct loop *loop)
 {
+    struct delivery *d;
+    loop->live = NULL;
     for (struct inbox_item *item = loop->done, *next; item != NULL; item = next) {
         next = item->next;
-        live_remove(loop, delivery_of(item));
+        loop->live_count--;
         delivery_free(delivery_of(item));
     }
-    struct delivery *d;
-    while ((d = leases_overdue(loop->leases, MONO_NEVER)) != NULL) {
+    while (loop->leases != NULL && (d = leases_overdue(loop->leases, MONO_NEVER)) != NULL) {
         leases_remove(loop->leases, d);
-        loop->leased_count--;
-        live_remove(loop, d);
+        loop->live_count--;
         delivery_free(d);
+    }
+}
+
+// After a failure they still wait: their workers' connections end.
+static void drop_waiting_leases(struct loop *loop)
+{
+    struct lease_grant *grant = loop->leases != NULL ? leases_take_idle(loop->leases, MONO_NEVER) : NULL;
+    for (struct lease_grant *next; grant != NULL; grant = next) {
+        struct buf nothing;
+        buf_init(&nothing);
+        next = grant->next;
+        ipc_reply(grant->message, &nothing);
+        buf_fini(&nothing);
+        leases_free_grant(grant);
     }
 }
 
@@ -283,6 +297,7 @@ static void stop(struct loop *loop)
     if (loop->inbox != NULL) {
         discard_messages(loop);
     }
+    drop_waiting_leases(loop);
     free_deliveries(loop);
     routes_fini(&loop->routes);
     targets_free(loop->targets);

@@ -24,13 +24,15 @@ struct run {
     int64_t seq;
     uint32_t first;
     uint32_t end;
-    int64_t accepted_ns; // when the ingestion was accepted, on the age clock; never less than that of a lower seq
+    int64_t
+        accepted_ns; // when the ingestion was accepted, on the age clock; never less than that of a lower seq
 };
 
 // Where a batch that was dispatched at least once stands. From outside the first three are all `triggered`.
 enum batch_state {
     BATCH_IN_FLIGHT = 0,
-    BATCH_WAITING = 1, // again: its retry is due, or its delivery was cut off; with attempts 0 after a retry by hand
+    BATCH_WAITING =
+        1, // again: its retry is due, or its delivery was cut off; with attempts 0 after a retry by hand
     BATCH_BACKOFF = 2, // until its due time
     BATCH_COMPLETED = 3,
     BATCH_FAILED = 4,
@@ -52,6 +54,7 @@ struct queue_settings {
     int64_t linger_ns; // -1: the default
     uint32_t concurrency;
     uint32_t batch_size;
+    uint32_t largest_batch; // batch_size of what may still wait, at the most; at least batch_size
     enum ids_kind ids;
     uint64_t max_id;
     int64_t timeout_ns;
@@ -75,7 +78,8 @@ struct queue_figures {
     struct mono held_until;      // no dispatch before; 0 when not held
     struct wall held_until_wall; // the same moment by the wall clock, for after a reboot
     enum hold_reason held_by;
-    uint32_t failures;    // of the target's own in succession; at settings.breaker and beyond the breaker is open
+    uint32_t
+        failures; // of the target's own in succession; at settings.breaker and beyond the breaker is open
     struct mono probe_at; // while it is open: no dispatch before, and one at a time
     int64_t delivery_ns;  // smoothed time of a delivery, 0 when none was measured
     uint64_t delayed;     // batches that are not due: in backoff, or before their not_before
@@ -109,7 +113,7 @@ struct outcome {
     bool down;        // the target could not be reached or failed of itself: counts for the breaker
     bool has_delay;   // OUTCOME_RETRY: delay_ns is asked for, in the place of the queue's backoff
     int64_t delay_ns; // 0: back to its place at once
-    int64_t took_ns;  // from the start of the delivery to its end
+    int64_t took_ns;  // from the start of the delivery to its end; negative: not known
     char error[4096]; // what went wrong, UTF-8; empty when completed
 };
 

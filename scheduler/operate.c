@@ -1,4 +1,3 @@
-#include "common/log.h"
 #include "scheduler/settings.h"
 #include "scheduler/turn.h"
 
@@ -83,6 +82,9 @@ static enum err read_row(struct loop *loop, const struct turn *t, const char *na
                               .headers = strdup(target_headers(target)),
                               .settings = *queue.settings,
                               .figures = *queue.figures};
+    if (engine_check_empty(loop->engine, id, NULL) == ERR_OK) {
+        row->settings.largest_batch = 0; // nothing waits in batches of another size
+    }
     memcpy(row->name, name, strlen(name) + 1);
     return row->target != NULL && row->headers != NULL ? ERR_OK : ERR_NO_MEMORY;
 }
@@ -102,6 +104,8 @@ static enum err add_queue(struct loop *loop, const struct queue_row *row, const 
 static enum err put_row(struct loop *loop, struct turn *t, struct ipc_request *r, struct queue_row *row)
 {
     bool made = row->id == 0;
+    const struct target *old = made ? NULL : routes_find(&loop->routes, row->id);
+    bool moved = old != NULL && strcmp(target_text(old), row->target) != 0;
     enum err err = store_save_queue(loop->store, row);
     if (err == ERR_OK && made) {
         err = store_save_figures(loop->store, &row->id, &row->figures, 1);
@@ -118,12 +122,12 @@ static enum err put_row(struct loop *loop, struct turn *t, struct ipc_request *r
         err = add_queue(loop, row, &traits);
     } else {
         engine_change_queue(loop->engine, row->id, &row->settings, &traits, t->now);
+        if (moved) {
+            engine_new_target(loop->engine, row->id);
+        }
         if (!traits.pull) {
             send_workers_away(loop, t, row->id);
         }
-    }
-    if (err == ERR_OK) {
-        log_line(LOG_LEVEL_INFO, "operate", made ? "queue_made" : "queue_changed", "queue=%s", row->name);
     }
     return err;
 }
@@ -157,7 +161,6 @@ static enum err delete_queue(struct loop *loop, struct turn *t, struct ipc_reque
         send_workers_away(loop, t, queue);
         engine_remove_queue(loop->engine, queue);
         routes_remove(&loop->routes, queue);
-        log_line(LOG_LEVEL_INFO, "operate", "queue_deleted", "queue=%s", r->request.queue.name);
     }
     return err;
 }

@@ -180,7 +180,7 @@ static enum err take_over_lease(struct loop *loop, struct in_flight_row *row, co
     d->excused = row->excused;
     d->timeout_ns = queue->settings.timeout_ns;
     d->slot = mono_now();
-    d->started = d->slot;
+    d->started = MONO_NEVER; // not known: the time it took cannot be measured
     d->lease = row->lease;
     d->due.key = row->lease_until.ns;
     d->ids = row->ids;
@@ -248,6 +248,9 @@ enum err recover(struct loop *loop, struct fault *fault)
     loop->engine = NULL;
 
     enum err err = sorted_live(loop, &sorted);
+    if (err == ERR_OK) {
+        err = store_has_retries(loop->store, &loop->retries);
+    }
     if (err == ERR_OK) {
         err = store_load_queues(loop->store, &queues, &queue_count);
     }

@@ -1,10 +1,13 @@
 #include "proto/reply.h"
 
+#include "common/log.h"
 #include "scheduler/turn.h"
 
 #include <stdio.h>
 #include <string.h>
 
+#define QUEUE_REPLY_MAX 32768u // a queue, with its target and headers
+#define INGESTION_REPLY_MAX 2048u
 #define LEASE_LINE_RESERVE 1024u // of a lease's reply, for what is not a batch
 #define BATCH_RESERVE 512u       // of a batch in it, for what is not an ID
 #define ID_BYTES 17u             // 16 digits and a comma
@@ -16,7 +19,7 @@
 static void limit_lease(struct lease_request *request, const struct queue_settings *settings)
 {
     uint32_t id = settings->ids == IDS_STRING ? STRING_ID_BYTES : ID_BYTES;
-    uint32_t fit = (REPLY_LINE_MAX - LEASE_LINE_RESERVE) / (settings->batch_size * id + BATCH_RESERVE);
+    uint32_t fit = (REPLY_LINE_MAX - LEASE_LINE_RESERVE) / (settings->largest_batch * id + BATCH_RESERVE);
     fit = fit > 0 ? fit : 1;
     request->max = request->max < fit ? request->max : fit;
 }
@@ -28,13 +31,23 @@ static bool take_lease(struct loop *loop, struct turn *t, struct ipc_message *me
     struct lease_request *request = &r->request.lease;
     struct queue_view queue;
     int64_t id;
-    if (loop->ending || leases_find(loop->leases, &request->id, NULL) != NULL) {
-        return false; // nothing more is dispatched; or a repeat, whose grant is out
+    int64_t used = 0;
+    const struct delivery *out = leases_find(loop->leases, &request->id, NULL);
+    if (loop->ending) {
+        return false; // nothing more is dispatched
     }
     if (engine_find_queue(loop->engine, request->queue, &id) != ERR_OK ||
         engine_view_by_id(loop->engine, id, t->now, &queue) != ERR_OK) {
         (void)fault_set(&r->fault, ERR_UNKNOWN_QUEUE, "there is no queue \"%s\"", request->queue);
         return false;
+    }
+    if ((out != NULL && out->queue != id) ||
+        (leases_waits(loop->leases, &request->id, &used) && used != id)) {
+        (void)fault_set(&r->fault, ERR_INVALID_FIELD, "id: a lease with this ID is of another queue");
+        return false;
+    }
+    if (out != NULL) {
+        return false; // a repeat, whose grant is out
     }
     if (!target_is_pull(routes_find(&loop->routes, id))) {
         (void)fault_set(&r->fault, ERR_INVALID_FIELD,
@@ -197,6 +210,26 @@ static void reply_deleted(struct buf *out, const char *name)
     reply_close(out);
 }
 
+static void log_operation(const struct request *request)
+{
+    log_line(LOG_LEVEL_INFO, "reply", "operation", "op=%s queue=%s", op_name(request->op),
+             request->queue.name);
+}
+
+// The queue as it is now; another request of the same turn may have deleted it since.
+static void reply_operated(struct loop *loop, const struct request *request, struct buf *out)
+{
+    int64_t id;
+    log_operation(request);
+    if (engine_find_queue(loop->engine, request->queue.name, &id) == ERR_OK) {
+        answer_queue(loop, request->queue.name, out);
+        return;
+    }
+    reply_open(out);
+    put_text(out, "name", request->queue.name);
+    reply_close(out);
+}
+
 // A request that was carried out, or that only asks.
 static void reply_good(struct loop *loop, const struct turn *t, const struct request *request, size_t *insert,
                        struct buf *out)
@@ -211,13 +244,16 @@ static void reply_good(struct loop *loop, const struct turn *t, const struct req
         answer_ingestion(loop, &request->ingestion.id, out);
         break;
     case OP_QUEUE_GET:
+        answer_queue(loop, request->queue.name, out);
+        break;
     case OP_QUEUE_PUT:
     case OP_QUEUE_PAUSE:
     case OP_QUEUE_RESUME:
     case OP_QUEUE_RETRY:
-        answer_queue(loop, request->queue.name, out);
+        reply_operated(loop, request, out);
         break;
     case OP_QUEUE_DELETE:
+        log_operation(request);
         reply_deleted(out, request->queue.name);
         break;
     case OP_ACK:
@@ -255,14 +291,41 @@ static void reply_one(struct loop *loop, const struct turn *t, struct ipc_reques
 
 // ---- messages ----
 
-static bool asks_for_much(const struct ipc_request *r)
+// How long the reply to a request may be; 0 for those that are short.
+static size_t reply_bound(const struct ipc_request *r)
 {
-    return r->fault.err == ERR_OK && (r->request.op == OP_STATUS || r->request.op == OP_LIST ||
-                                      r->request.op == OP_QUEUE_LIST || r->request.op == OP_STATS);
+    if (r->fault.err != ERR_OK) {
+        return 0;
+    }
+    switch (r->request.op) {
+    case OP_STATUS:
+    case OP_LIST:
+    case OP_QUEUE_LIST:
+    case OP_STATS:
+    case OP_LEASE:
+        return REPLY_LINE_MAX;
+    case OP_QUEUE_GET:
+    case OP_QUEUE_PUT:
+    case OP_QUEUE_PAUSE:
+    case OP_QUEUE_RESUME:
+    case OP_QUEUE_RETRY:
+        return QUEUE_REPLY_MAX;
+    case OP_CANCEL:
+    case OP_RETRY:
+        return INGESTION_REPLY_MAX;
+    case OP_PING:
+    case OP_INGEST:
+    case OP_QUEUE_DELETE:
+    case OP_ACK:
+    case OP_NACK:
+    case OP_EXTEND:
+        break;
+    }
+    return 0;
 }
 
-// The lines of a message together stay under REPLY_MESSAGE_MAX: a line that no longer fits is to be asked for
-// alone. What answers an operation is short.
+// The lines of a message together stay under REPLY_MESSAGE_MAX: what only asks and would perhaps not fit is
+// not even read, and is to be asked for alone; what was carried out is answered in short.
 static void reply_message(struct loop *loop, const struct turn *t, struct ipc_message *message,
                           enum err failed, size_t *insert)
 {
@@ -273,9 +336,11 @@ static void reply_message(struct loop *loop, const struct turn *t, struct ipc_me
     buf_init(&lines);
     for (size_t i = 0; i < message->count; i++) {
         struct ipc_request *r = &message->requests[i];
-        // What would perhaps not fit is not even read: a message of many long lines must not hold up the
-        // loop.
-        if (message->count > 1 && lines.len + REPLY_LINE_MAX > room && asks_for_much(r)) {
+        size_t bound = reply_bound(r);
+        bool fits = message->count == 1 || bound == 0 || lines.len + bound <= room;
+        if (!fits && op_writes(r->request.op) && failed == ERR_OK) {
+            reply_done(&lines);
+        } else if (!fits && !op_writes(r->request.op)) {
             reply_error(&lines, ERR_TRY_ALONE, too_much);
         } else {
             reply_one(loop, t, r, failed, insert, &lines);
@@ -283,6 +348,25 @@ static void reply_message(struct loop *loop, const struct turn *t, struct ipc_me
     }
     ipc_reply(message, &lines);
     buf_fini(&lines);
+}
+
+void reply_none(struct turn *t)
+{
+    for (struct inbox_item *item = t->messages, *next; item != NULL; item = next) {
+        struct buf lines;
+        buf_init(&lines);
+        next = item->next;
+        for (size_t i = 0; i < message_of(item)->count; i++) {
+            reply_error(&lines, ERR_STORAGE_UNAVAILABLE, "the store has failed; nothing was accepted");
+        }
+        ipc_reply(message_of(item), &lines);
+        buf_fini(&lines);
+    }
+    for (struct lease_grant *grant = t->idle, *next; grant != NULL; grant = next) {
+        next = grant->next;
+        reply_grant(grant, t->now);
+        leases_free_grant(grant);
+    }
 }
 
 void reply_all(struct loop *loop, struct turn *t, enum err failed)

@@ -17,6 +17,7 @@ static const struct queue_settings default_settings = {
     .linger_ns = -1,
     .concurrency = 1,
     .batch_size = 3,
+    .largest_batch = 3,
     .ids = IDS_INTEGER,
     .max_id = ID_VALUE_MAX,
     .timeout_ns = 30 * NS_PER_S,
@@ -156,6 +157,9 @@ enum err settings_change(struct queue_row *row, const struct queue_change *chang
                          ids_kind_name(row->settings.ids));
     }
     change_numbers(&row->settings, change);
+    if (row->settings.batch_size > row->settings.largest_batch || row->id == 0) {
+        row->settings.largest_batch = row->settings.batch_size;
+    }
     err = check_together(&row->settings, fault);
     if (err == ERR_OK && (change->given & SETTING_TARGET) != 0) {
         err = target_check(change->target, fault);

@@ -50,6 +50,7 @@ static int read_settings(sqlite3_stmt *stmt, int at, struct queue_settings *sett
     settings->linger_ns = sqlite3_column_int64(stmt, at++);
     settings->concurrency = column_u32(stmt, at++);
     settings->batch_size = column_u32(stmt, at++);
+    settings->largest_batch = column_u32(stmt, at++);
     settings->ids = sqlite3_column_int64(stmt, at++) == IDS_STRING ? IDS_STRING : IDS_INTEGER;
     settings->max_id = (uint64_t)sqlite3_column_int64(stmt, at++);
     settings->timeout_ns = sqlite3_column_int64(stmt, at++);
@@ -170,6 +171,7 @@ static enum err save_settings(struct store *store, int64_t queue, const struct q
              settings->lease_ns, settings->on_interrupt, settings->aging_ns);
     sqlite3_bind_text(stmt, 19, row->target != NULL ? row->target : "", -1, SQLITE_STATIC);
     sqlite3_bind_text(stmt, 20, row->headers != NULL ? row->headers : "", -1, SQLITE_STATIC);
+    sqlite3_bind_int64(stmt, 21, settings->largest_batch);
     return stmt_run_one(stmt);
 }
 

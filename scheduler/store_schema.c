@@ -123,6 +123,8 @@ static const char add_queues[] =
     "ALTER TABLE queue ADD COLUMN lease_ns INTEGER NOT NULL DEFAULT 60000000000;"
     "ALTER TABLE queue ADD COLUMN on_interrupt INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE queue ADD COLUMN aging_ns INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE queue ADD COLUMN largest_batch INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE queue SET largest_batch = batch_size;"
     "ALTER TABLE queue ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE queue ADD COLUMN held_by INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE queue ADD COLUMN failures INTEGER NOT NULL DEFAULT 0;"

@@ -52,9 +52,10 @@ void live_remove(struct loop *loop, struct delivery *delivery)
     loop->live_count--;
 }
 
-void update_demand(struct loop *loop, int64_t queue)
+void update_demand(const struct loop *loop, int64_t queue)
 {
-    if (routes_find(&loop->routes, queue) != NULL) { // it may have been deleted meanwhile
+    if (loop->engine != NULL &&
+        routes_find(&loop->routes, queue) != NULL) { // it may have been deleted meanwhile
         engine_demand(loop->engine, queue, leases_demand(loop->leases, queue));
     }
 }
@@ -351,7 +352,6 @@ enum err turn(struct loop *loop, struct mono now)
 {
     struct turn t = {.now = now, .wall = wall_now()};
     loop_take(loop);
-    end_overdue_leases(loop, now);
     take_messages(loop, &t);
     take_leases(loop, &t);
 
@@ -372,8 +372,11 @@ enum err turn(struct loop *loop, struct mono now)
             fatal = undo(loop, &t, failed);
         }
     }
-    if (fatal == ERR_OK || fatal == ERR_STORAGE_IO) {
+    if (fatal == ERR_OK) {
         reply_all(loop, &t, failed);
+        end_overdue_leases(loop, now);
+    } else {
+        reply_none(&t);
     }
     turn_fini(&t);
     if (fatal == ERR_OK && failed == ERR_OK) {

@@ -47,11 +47,11 @@ uint64_t next_random(struct loop *loop);
 void live_add(struct loop *loop, struct delivery *delivery);
 void live_remove(struct loop *loop, struct delivery *delivery);
 // Tells the engine how many batches the workers of a pull queue wait for.
-void update_demand(struct loop *loop, int64_t queue);
+void update_demand(const struct loop *loop, int64_t queue);
 
 // ---- settle.c ----
 
-// Leases whose time is up end like deliveries that failed.
+// Leases whose time is up end like deliveries that failed. What workers said in time was heard before.
 void end_overdue_leases(struct loop *loop, struct mono now);
 // A late start moves what is to come.
 void apply_late(struct loop *loop);
@@ -81,6 +81,8 @@ void take_leases(struct loop *loop, struct turn *t);
 // Answers the turn's messages, and the leases that were granted or whose wait is over. `failed`: why nothing
 // of the turn is on disk, or ERR_OK.
 void reply_all(struct loop *loop, struct turn *t, enum err failed);
+// Answers them when the loop cannot go on: nothing of the turn is on disk, and memory says nothing.
+void reply_none(struct turn *t);
 // Answers leases with what they were granted, or with nothing.
 void reply_leases(struct loop *loop, struct lease_grant *grants);
 
