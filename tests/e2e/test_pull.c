@@ -331,6 +331,24 @@ Test(pull, a_worker_that_waits_sees_no_restart)
     setup_end(&setup);
 }
 
+// A lease outlives the scheduler: it is not waited for. Who waits is answered.
+Test(pull, an_orderly_end_waits_for_no_worker)
+{
+    struct setup setup = setup_start("");
+    struct ingested ingested = queue_ingest(setup.sluice, "jobs", "LOW", "[1]", "");
+    struct leased leased = lease(&setup, "");
+    struct call *waiting = worker_call(setup.worker, LEASE ",\"wait\":\"20s\"}");
+    reply_expect_ok(worker_ask(setup.worker, "{\"op\":\"ping\"}"));
+    struct mono before = mono_now();
+    cr_assert_eq(sluice_stop(setup.sluice, SCHEDULER), 0);
+    cr_assert(mono_diff(mono_now(), before) < 9 * NS_PER_S, "it waited");
+    cr_assert_eq(leased_read(call_end(waiting)).count, 0);
+    sluice_launch(setup.sluice, SCHEDULER);
+    settle(&setup, "ack", leased.id, "");
+    cr_assert(ingestion_is(setup.sluice, ingested.id, "completed"));
+    setup_end(&setup);
+}
+
 static struct process nngcat(const struct sluice *sluice, const char *line, const char *output)
 {
     char *log = sluice_path(sluice, "nngcat.log");
