@@ -317,6 +317,25 @@ Test(pull, a_lease_outlives_a_kill_of_the_scheduler)
     setup_end(&setup);
 }
 
+Test(pull, a_lease_whose_time_is_up_while_the_scheduler_is_down)
+{
+    struct setup setup = setup_start("\"lease\":\"1s\"");
+    struct ingested ingested = queue_ingest(setup.sluice, "jobs", "LOW", "[1]", "");
+    struct leased lost = lease(&setup, "");
+    sluice_kill(setup.sluice, SCHEDULER);
+    struct mono killed = mono_now();
+    WAIT_FOR(mono_diff(mono_now(), killed) > 1100 * NS_PER_MS);
+    sluice_launch(setup.sluice, SCHEDULER);
+    struct leased leased = lease(&setup, "");
+    cr_assert_eq(leased.count, 1);
+    cr_assert_eq(leased.batches[0].attempt, 2);
+    expect_lost(&setup, "ack", lost.id, "");
+    settle(&setup, "ack", leased.id, "");
+    cr_assert(ingestion_is(setup.sluice, ingested.id, "completed"));
+    cr_assert(!batch_get(setup.sluice, ingested.id, 0).interrupted);
+    setup_end(&setup);
+}
+
 Test(pull, a_worker_that_waits_sees_no_restart)
 {
     struct setup setup = setup_start("");

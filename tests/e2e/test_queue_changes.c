@@ -232,6 +232,56 @@ Test(queue_changes, old_ingestions_of_a_deleted_queue_are_still_told)
     sluice_end(sluice);
 }
 
+static void expect_kept(const struct sluice *sluice)
+{
+    struct http_response response = ask_refused(sluice, "DELETE", "/queues/busy", 409, "queue_not_empty");
+    http_response_fini(&response);
+}
+
+Test(queue_changes, what_is_in_flight_or_not_due_keeps_its_queue)
+{
+    struct http_target *target = target_start();
+    struct sluice *sluice = sluice_start(NULL, NULL);
+    queue_put(
+        sluice, "busy",
+        "\"rate\":\"unlimited\",\"target\":\"%s\",\"retry\":{\"min_backoff\":\"1h\",\"max_backoff\":\"1h\"}",
+        http_target_url(target));
+    http_target_script(target, &(struct http_target_answer){.status = 500, .delay_ns = NS_PER_S});
+    struct ingested ingested = queue_ingest_range(sluice, "busy", "LOW", 1, 1);
+    cr_assert(http_target_wait(target, 1, WAIT_S * NS_PER_S));
+    expect_kept(sluice);
+    WAIT_FOR(queue_figure(sluice, "busy", "delayed") == 1);
+    expect_kept(sluice);
+    ingestion_do(sluice, ingested.id, "cancel");
+    ingested = queue_ingest(sluice, "busy", "LOW", "[1]", ",\"not_before\":\"2100-01-01T00:00:00Z\"");
+    expect_kept(sluice);
+    ingestion_do(sluice, ingested.id, "cancel");
+    struct http_response response = ask(sluice, "DELETE", NULL, "/queues/busy");
+    cr_assert_eq(response.status, 200, "%s", response.body);
+    http_response_fini(&response);
+    sluice_end(sluice);
+    http_target_stop(target);
+}
+
+// Failed batches do not keep a queue; without it they cannot be tried again.
+Test(queue_changes, what_failed_on_a_deleted_queue_stays_failed)
+{
+    struct sluice *sluice = sluice_start(NULL, NULL);
+    queue_put(sluice, "gone",
+              "\"rate\":\"unlimited\",\"target\":\"simulate:1ms,fail=1\",\"retry\":{\"max_attempts\":1}");
+    struct ingested ingested = queue_ingest_range(sluice, "gone", "LOW", 1, 1);
+    sluice_wait_status(sluice, ingested.id, "failed");
+    struct http_response response = ask(sluice, "DELETE", NULL, "/queues/gone");
+    cr_assert_eq(response.status, 200, "%s", response.body);
+    http_response_fini(&response);
+    char path[128];
+    (void)snprintf(path, sizeof(path), "/ingestions/%s/retry", ingested.id);
+    response = ask_refused(sluice, "POST", path, 404, "unknown_queue");
+    http_response_fini(&response);
+    cr_assert(ingestion_is(sluice, ingested.id, "failed"));
+    sluice_end(sluice);
+}
+
 // ---- what is delivered ----
 
 Test(queue_changes, strings_come_to_the_target_as_they_were_given)
