@@ -159,19 +159,18 @@ Test(scheduled, a_deadline_that_passes_while_the_scheduler_is_down)
 {
     struct setup setup = setup_start("unlimited", "");
     queue_do(setup.sluice, "work", "pause");
-    struct ingested expired = ingest_at(&setup, "[1,2]", "deadline", 600);
     int64_t at_ms = wall_now().ms + 600;
-    queue_do(setup.sluice, "work", "resume");
-    queue_do(setup.sluice, "work", "pause");
+    struct ingested expired = ingest_at(&setup, "[1,2]", "deadline", 600);
+    struct ingested other = queue_ingest_range(setup.sluice, "work", "LOW", 10, 1);
     sluice_kill(setup.sluice, SCHEDULER);
-    WAIT_FOR(wall_now().ms > at_ms);
+    WAIT_FOR(wall_now().ms > at_ms + 100);
     sluice_launch(setup.sluice, SCHEDULER);
     queue_do(setup.sluice, "work", "resume");
-    size_t went = http_target_count(setup.target); // in the moment between resume and pause
-    if (went == 0) {
-        sluice_wait_status(setup.sluice, expired.id, "cancelled");
-        expect_expired(&setup, expired.id, 0);
-    }
+    sluice_wait_status(setup.sluice, other.id, "completed");
+    cr_assert(ingestion_is(setup.sluice, expired.id, "cancelled"));
+    expect_expired(&setup, expired.id, 0);
+    expect_expired(&setup, expired.id, 1);
+    cr_assert_eq(http_target_count(setup.target), 1);
     setup_end(&setup);
 }
 
