@@ -160,8 +160,9 @@ MUST_CHECK enum err store_expire(struct store *store, int64_t queue, struct wall
                                  struct removal *removals, size_t *count, int64_t *next);
 
 // Everything of the ingestion that waits or is not due becomes cancelled, and what is in flight will not be
-// tried again. ERR_NOT_FOUND, ERR_ALREADY_FINISHED (completed or failed); something cancelled already is
-// ERR_OK with nothing removed (removal->cancelled is false then). Cost does not depend on the backlog.
+// tried again. ERR_NOT_FOUND, ERR_ALREADY_FINISHED (completed, or failed with no retry asked for); something
+// cancelled already is ERR_OK with nothing removed (removal->cancelled is false then). Cost does not depend
+// on the backlog.
 MUST_CHECK enum err store_cancel(struct store *store, const struct id *ingestion, struct wall now,
                                  struct removal *removal);
 

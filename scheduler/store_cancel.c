@@ -67,6 +67,20 @@ static enum err cancel(struct store *store, const struct ingestion *ingestion, s
     return err;
 }
 
+// Its failed batches stay so: a retry that was asked for and has not come to them passes them over.
+static enum err cancel_retry(struct store *store, const struct ingestion_row *row)
+{
+    int64_t pending = 0;
+    enum err err = stmt_integer(BIND(store, STMT_RETRY_PENDING, row->queue, row->seq), &pending);
+    if (err == ERR_OK && pending > 0) {
+        err = stmt_run_one(BIND(store, STMT_COUNT_CANCEL, row->seq, 0, 0, 0, MARK_CANCELLED));
+    }
+    if (err != ERR_OK) {
+        return store_written(store, err);
+    }
+    return pending > 0 ? ERR_OK : ERR_ALREADY_FINISHED;
+}
+
 enum err store_cancel(struct store *store, const struct id *id, struct wall now, struct removal *removal)
 {
     struct ingestion ingestion;
@@ -84,8 +98,9 @@ enum err store_cancel(struct store *store, const struct id *id, struct wall now,
     *removal = (struct removal){.queue = row->queue, .priority = row->priority, .seq = row->seq};
     switch (ingestion_status(row)) {
     case STATUS_COMPLETED:
-    case STATUS_FAILED:
         return ERR_ALREADY_FINISHED;
+    case STATUS_FAILED:
+        return cancel_retry(store, row);
     case STATUS_CANCELLED:
         return ERR_OK;
     case STATUS_YET_TO_START:

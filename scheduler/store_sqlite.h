@@ -39,18 +39,19 @@
     /* start-up and queues */                                                                                \
     X(LOAD_META, "SELECT boot, age_offset_ns, flags FROM meta")                                              \
     X(SAVE_META, "UPDATE meta SET age_offset_ns = ?1, boot = ?2, flags = ?3")                                \
-    X(LOAD_QUEUES, "SELECT id, name, target, headers, rate_count, rate_per_ns, burst, linger_ns, "           \
-                   "concurrency, batch_size, largest_batch, ids, max_id, timeout_ns, max_attempts, min_backoff_ns, "        \
-                   "max_backoff_ns, max_hold_ns, breaker, lease_ns, on_interrupt, aging_ns, tat_ns, "        \
-                   "tat_fraction, paused, held_until_ns, held_until_ms, held_by, failures, probe_at_ns, "    \
-                   "delivery_ns, delayed, dispatched, completed, failed FROM queue ORDER BY id")             \
+    X(LOAD_QUEUES,                                                                                           \
+      "SELECT id, name, target, headers, rate_count, rate_per_ns, burst, linger_ns, "                        \
+      "concurrency, batch_size, largest_batch, ids, max_id, timeout_ns, max_attempts, min_backoff_ns, "      \
+      "max_backoff_ns, max_hold_ns, breaker, lease_ns, on_interrupt, aging_ns, tat_ns, "                     \
+      "tat_fraction, paused, held_until_ns, held_until_ms, held_by, failures, probe_at_ns, "                 \
+      "delivery_ns, delayed, dispatched, completed, failed FROM queue ORDER BY id")                          \
     X(NEXT_QUEUE, "SELECT id FROM queue WHERE id > ?1 ORDER BY id LIMIT 1")                                  \
     X(INSERT_QUEUE, "INSERT INTO queue (name) VALUES (?1)")                                                  \
     X(UPDATE_QUEUE, "UPDATE queue SET rate_count = ?2, rate_per_ns = ?3, burst = ?4, linger_ns = ?5, "       \
                     "concurrency = ?6, batch_size = ?7, ids = ?8, max_id = ?9, timeout_ns = ?10, "           \
                     "max_attempts = ?11, min_backoff_ns = ?12, max_backoff_ns = ?13, max_hold_ns = ?14, "    \
                     "breaker = ?15, lease_ns = ?16, on_interrupt = ?17, aging_ns = ?18, target = ?19, "      \
-                    "headers = ?20, largest_batch = ?21 WHERE id = ?1")                                                           \
+                    "headers = ?20, largest_batch = ?21 WHERE id = ?1")                                      \
     X(UPDATE_FIGURES, "UPDATE queue SET tat_ns = ?2, tat_fraction = ?3, paused = ?4, held_until_ns = ?5, "   \
                       "held_until_ms = ?6, held_by = ?7, failures = ?8, probe_at_ns = ?9, "                  \
                       "delivery_ns = ?10, delayed = ?11, dispatched = ?12, completed = ?13, failed = ?14 "   \
@@ -166,6 +167,7 @@
       "ORDER BY seq, idx LIMIT 1")                                                                           \
     X(NEXT_RETRY, "SELECT id, queue, next_seq, next_idx, last_seq FROM retry WHERE id > 0 ORDER BY id "      \
                   "LIMIT 1")                                                                                 \
+    X(RETRY_PENDING, "SELECT count(*) FROM retry WHERE queue = ?1 AND next_seq <= ?2 AND last_seq >= ?2")    \
     X(UPDATE_RETRY, "UPDATE retry SET next_seq = ?2, next_idx = ?3 WHERE id = ?1")                           \
     X(DELETE_RETRY, "DELETE FROM retry WHERE id = ?1")                                                       \
     X(READ_FAILED, "SELECT b.seq, b.idx, i.priority, i.accepted_ns, i.marks FROM batch b "                   \

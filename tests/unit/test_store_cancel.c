@@ -226,3 +226,29 @@ Test(store_cancel, deadlines_pass_some_at_a_time)
     expect_sound(f.store);
     fixture_free(&f);
 }
+
+// A retry that was asked for, and has not come to the ingestion yet, passes it over.
+Test(store_cancel, a_retry_that_was_asked_for_is_called_off)
+{
+    struct fixture f;
+    struct retried_row row;
+    bool more;
+    fixture_new(&f);
+    int64_t seq = add(f.store, 1, 2, PRIORITY_MEDIUM, 1, 1);
+    struct batch_key key = key_make(2, PRIORITY_MEDIUM, seq, 0);
+    (void)dispatch(f.store, key);
+    finish(f.store, (struct finish_row){.key = key, .state = BATCH_FAILED, .now = {3}, .error = "e"});
+    (void)cancel(f.store, 1, 4, ERR_ALREADY_FINISHED);
+
+    ask_retry(f.store, 2, seq, seq);
+    expect_removal(cancel(f.store, 1, 5, ERR_OK), seq, 0, 0, false);
+    cr_assert_eq(run_retries(f.store, &row, 1, &more), 0);
+    expect_progress(f.store, 1, STATUS_FAILED, PROGRESS(0, 0, 0, 1));
+    expect_sound(f.store);
+
+    ask_retry(f.store, 2, seq, seq); // asked for once more, by name
+    cr_assert_eq(run_retries(f.store, &row, 1, &more), 1);
+    expect_progress(f.store, 1, STATUS_YET_TO_START, PROGRESS(1));
+    expect_sound(f.store);
+    fixture_free(&f);
+}
