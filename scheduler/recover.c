@@ -153,8 +153,10 @@ static enum err settle_cut_off(struct loop *loop, const struct in_flight_row *in
         }
     }
     if (n > 0) {
-        log_line(LOG_LEVEL_WARNING, "recover", "interrupted", "batches=%zu", n);
         err = save_cut_off(loop, rows, n, queues, queue_count);
+    }
+    if (n > 0 && err == ERR_OK) { // on a full disk this is tried again and again
+        log_line(LOG_LEVEL_WARNING, "recover", "interrupted", "batches=%zu", n);
     }
     free(rows);
     return err;
