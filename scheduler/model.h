@@ -54,7 +54,7 @@ struct queue_settings {
     int64_t linger_ns; // -1: the default
     uint32_t concurrency;
     uint32_t batch_size;
-    uint32_t largest_batch; // batch_size of what may still wait, at the most; at least batch_size
+    uint32_t largest_batch; // the largest batch_size it has had: what was cut by it may wait, or be retried
     enum ids_kind ids;
     uint64_t max_id;
     int64_t timeout_ns;

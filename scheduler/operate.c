@@ -82,9 +82,6 @@ static enum err read_row(struct loop *loop, const struct turn *t, const char *na
                               .headers = strdup(target_headers(target)),
                               .settings = *queue.settings,
                               .figures = *queue.figures};
-    if (engine_check_empty(loop->engine, id, NULL) == ERR_OK) {
-        row->settings.largest_batch = 0; // nothing waits in batches of another size
-    }
     memcpy(row->name, name, strlen(name) + 1);
     return row->target != NULL && row->headers != NULL ? ERR_OK : ERR_NO_MEMORY;
 }
@@ -98,6 +95,14 @@ static enum err add_queue(struct loop *loop, const struct queue_row *row, const 
                               .traits = *traits,
                               .due = {DUE_NEVER, DUE_NEVER, DUE_NEVER}};
     return engine_add_queue(loop->engine, &load);
+}
+
+// A lease that waits was limited by the size that batches had before.
+static bool grew(const struct loop *loop, const struct turn *t, const struct queue_row *row)
+{
+    struct queue_view queue;
+    return engine_view_by_id(loop->engine, row->id, t->now, &queue) == ERR_OK &&
+           row->settings.largest_batch > queue.settings->largest_batch;
 }
 
 // Saves the changed row and tells the engine and the routes. When the turn fails, both are built anew.
@@ -121,12 +126,14 @@ static enum err put_row(struct loop *loop, struct turn *t, struct ipc_request *r
     if (made) {
         err = add_queue(loop, row, &traits);
     } else {
+        bool away = !traits.pull || grew(loop, t, row);
         engine_change_queue(loop->engine, row->id, &row->settings, &traits, t->now);
         if (moved) {
             engine_new_target(loop->engine, row->id);
         }
-        if (!traits.pull) {
+        if (away) {
             send_workers_away(loop, t, row->id);
+            update_demand(loop, row->id);
         }
     }
     return err;
