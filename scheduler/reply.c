@@ -291,6 +291,15 @@ static void reply_one(struct loop *loop, const struct turn *t, struct ipc_reques
 
 // ---- messages ----
 
+// What was carried out, where there is no room for the state after it.
+static void reply_short(const struct request *request, struct buf *out)
+{
+    if (request->op != OP_CANCEL && request->op != OP_RETRY) {
+        log_operation(request);
+    }
+    reply_done(out);
+}
+
 // How long the reply to a request may be; 0 for those that are short.
 static size_t reply_bound(const struct ipc_request *r)
 {
@@ -339,7 +348,7 @@ static void reply_message(struct loop *loop, const struct turn *t, struct ipc_me
         size_t bound = reply_bound(r);
         bool fits = message->count == 1 || bound == 0 || lines.len + bound <= room;
         if (!fits && op_writes(r->request.op) && failed == ERR_OK) {
-            reply_done(&lines);
+            reply_short(&r->request, &lines);
         } else if (!fits && !op_writes(r->request.op)) {
             reply_error(&lines, ERR_TRY_ALONE, too_much);
         } else {
