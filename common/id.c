@@ -77,6 +77,7 @@ void id_minter_init(struct id_minter *minter)
     pthread_mutex_init(&minter->lock, NULL); // with no attributes it cannot fail on Linux
     minter->last_ms = -1;
     minter->counter = 0;
+    minter->pool_left = 0;
 }
 
 void id_minter_fini(struct id_minter *minter)
@@ -84,24 +85,32 @@ void id_minter_fini(struct id_minter *minter)
     pthread_mutex_destroy(&minter->lock);
 }
 
-static bool random_bytes(void *into, size_t len)
+// From the pool, which is filled when it is empty. len divides ID_MINTER_POOL.
+static bool random_bytes(struct id_minter *minter, void *into, size_t len)
 {
-    ssize_t got;
-    do {
-        got = getrandom(into, len, 0);
-    } while (got < 0 && errno == EINTR);
-    return got == (ssize_t)len; // up to 256 bytes come whole
+    if (minter->pool_left == 0) {
+        ssize_t got;
+        do {
+            got = getrandom(minter->pool, sizeof(minter->pool), 0);
+        } while (got < 0 && errno == EINTR);
+        if (got != (ssize_t)sizeof(minter->pool)) {
+            return false;
+        }
+        minter->pool_left = sizeof(minter->pool);
+    }
+    memcpy(into, minter->pool + sizeof(minter->pool) - minter->pool_left, len);
+    minter->pool_left -= len;
+    return true;
 }
 
 #define COUNTER_BITS 26 // 12 in rand_a, 14 at the top of rand_b
 #define COUNTER_MAX ((UINT32_C(1) << COUNTER_BITS) - 1)
 #define COUNTER_SEED_MASK (COUNTER_MAX >> 1) // a millisecond starts in the lower half: room to count
 
-// The next (millisecond, counter), greater than every one before.
+// The next (millisecond, counter), greater than every one before. Called with the lock.
 static void next_count(struct id_minter *minter, int64_t now_ms, uint32_t seed, int64_t *ms,
                        uint32_t *counter)
 {
-    pthread_mutex_lock(&minter->lock);
     if (now_ms > minter->last_ms) {
         minter->last_ms = now_ms;
         minter->counter = seed & COUNTER_SEED_MASK;
@@ -113,7 +122,6 @@ static void next_count(struct id_minter *minter, int64_t now_ms, uint32_t seed, 
     }
     *ms = minter->last_ms;
     *counter = minter->counter;
-    pthread_mutex_unlock(&minter->lock);
 }
 
 enum err id_mint(struct id_minter *minter, int64_t now_ms, struct id *id)
@@ -123,12 +131,18 @@ enum err id_mint(struct id_minter *minter, int64_t now_ms, struct id *id)
         uint8_t unused[2];
         uint32_t seed;
     } random;
-    if (!random_bytes(&random, sizeof(random))) {
+    _Static_assert(ID_MINTER_POOL % sizeof(random) == 0, "the pool is used up exactly");
+    int64_t ms = 0;
+    uint32_t counter = 0;
+    pthread_mutex_lock(&minter->lock);
+    bool have_random = random_bytes(minter, &random, sizeof(random));
+    if (have_random) {
+        next_count(minter, now_ms < 0 ? 0 : now_ms, random.seed, &ms, &counter);
+    }
+    pthread_mutex_unlock(&minter->lock);
+    if (!have_random) {
         return ERR_INTERNAL;
     }
-    int64_t ms;
-    uint32_t counter;
-    next_count(minter, now_ms < 0 ? 0 : now_ms, random.seed, &ms, &counter);
     for (int i = 0; i < 6; i++) {
         id->bytes[i] = (uint8_t)(ms >> (40 - 8 * i));
     }
