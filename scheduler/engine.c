@@ -284,8 +284,12 @@ void engine_new_target(struct engine *engine, int64_t id)
     struct queue *queue = known_queue(engine, id);
     queue->figures.failures = 0;
     queue->figures.held_until = (struct mono){0};
+    queue->figures.held_until_wall = (struct wall){0};
     queue->figures.held_by = HOLD_NONE;
     queue->figures.delivery_ns = 0;
+    for (struct flight *flight = queue->flights_head; flight != NULL; flight = flight->next) {
+        flight->moved = true;
+    }
     engine_figures_changed(engine, queue);
     engine_touch(engine, queue);
 }

@@ -267,12 +267,17 @@ enum err engine_outcome(struct engine *engine, struct flight *flight, const stru
 {
     struct queue *queue = flight->queue;
     *row = (struct finish_row){.key = {queue->id, flight->place}, .now = now_wall, .error = outcome->error};
-    hold(queue, outcome, now, now_wall);
-    bool spared = count_failure(queue, flight, outcome->down, now);
+    bool spared = false;
+    if (!flight->moved) {
+        hold(queue, outcome, now, now_wall);
+        spared = count_failure(queue, flight, outcome->down, now);
+    }
     switch (outcome->class) {
     case OUTCOME_COMPLETED:
         row->state = BATCH_COMPLETED;
-        measure(&queue->figures, outcome->took_ns);
+        if (!flight->moved) {
+            measure(&queue->figures, outcome->took_ns);
+        }
         break;
     case OUTCOME_FAILED:
         row->state = BATCH_FAILED;

@@ -21,6 +21,7 @@ struct flight {
     int64_t shifted_at; // the queue's `shifted` when the slot was taken
     bool probe;         // dispatched while the breaker was open
     bool cancelled;     // it is not tried again
+    bool moved;         // the queue has another target by now, of which it says nothing
 };
 
 struct queue {

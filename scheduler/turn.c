@@ -79,22 +79,6 @@ static void take_messages(struct loop *loop, struct turn *t)
     loop->requests += t->requests;
 }
 
-static enum err run_retries(struct loop *loop, struct turn *t)
-{
-    struct retried_row rows[TURN_RETRIES];
-    size_t count = TURN_RETRIES;
-    enum err err = ERR_OK;
-    if (!loop->retries) {
-        return ERR_OK;
-    }
-    err = store_run_retries(loop->store, rows, &count, &loop->retries);
-    t->changes += count;
-    for (size_t i = 0; i < count && err == ERR_OK; i++) {
-        err = engine_returned(loop->engine, rows[i].queue, &rows[i].row, 0);
-    }
-    return err;
-}
-
 static enum err apply(struct loop *loop, struct turn *t, struct ipc_request *r)
 {
     if (r->fault.err != ERR_OK || !op_writes(r->request.op)) {
@@ -105,11 +89,7 @@ static enum err apply(struct loop *loop, struct turn *t, struct ipc_request *r)
         return accept_ingest(loop, t, r);
     }
     enum err err = accept_flush(loop, t);
-    if (err == ERR_OK) {
-        err = operate(loop, t, r);
-    }
-    bool retried = r->request.op == OP_RETRY || r->request.op == OP_QUEUE_RETRY;
-    return err == ERR_OK && retried ? run_retries(loop, t) : err; // what comes next may mean the same batches
+    return err == ERR_OK ? operate(loop, t, r) : err;
 }
 
 // What was asked, in the order it came.
@@ -166,6 +146,22 @@ static enum err take_up_due(struct loop *loop, struct turn *t)
         err = due.kind == DUE_DEADLINE ? expire(loop, t, &due, &count) : take_due(loop, t, &due, &count);
         t->changes += count;
         taken += count + 1; // an entry that was cancelled meanwhile is looked for, too
+    }
+    return err;
+}
+
+static enum err run_retries(struct loop *loop, struct turn *t)
+{
+    struct retried_row rows[TURN_RETRIES];
+    size_t count = TURN_RETRIES;
+    enum err err = ERR_OK;
+    if (!loop->retries) {
+        return ERR_OK;
+    }
+    err = store_run_retries(loop->store, rows, &count, &loop->retries);
+    t->changes += count;
+    for (size_t i = 0; i < count && err == ERR_OK; i++) {
+        err = engine_returned(loop->engine, rows[i].queue, &rows[i].row, 0);
     }
     return err;
 }
