@@ -27,22 +27,35 @@ static enum err grow(struct turn *t, size_t *cap)
     return ERR_OK;
 }
 
+// What is known already is answered again all the same.
+static void refuse_new(struct loop *loop, struct admission *admission)
+{
+    engine_declined(loop->engine, admission);
+    admission->only_replay = true;
+}
+
 // Whether the deadline can be met, as things stand after everything before it: *eta becomes the moment that
-// could when it cannot. What is known already is answered again all the same.
+// could when it cannot, or NO_ETA.
 static enum err check_deadline(struct loop *loop, const struct turn *t, struct admission *admission,
                                struct wall *eta)
 {
     struct outlook outlook;
     enum err err = standing_prospect(loop->store, loop->engine, admission, t->now, t->wall, &outlook);
-    if (err != ERR_OK || !outlook.has_eta) {
+    if (err != ERR_OK) {
         return err;
+    }
+    if (!outlook.has_eta) { // the queue is paused
+        if (admission->deadline.ms <= t->wall.ms) {
+            *eta = NO_ETA;
+            refuse_new(loop, admission);
+        }
+        return ERR_OK;
     }
     int64_t ns = mono_diff(outlook.eta, t->now);
     int64_t ms = t->wall.ms + ns / NS_PER_MS + (ns % NS_PER_MS > 0);
     if (ms > admission->deadline.ms) {
         *eta = (struct wall){ms};
-        engine_declined(loop->engine, admission);
-        admission->only_replay = true;
+        refuse_new(loop, admission);
     }
     return ERR_OK;
 }

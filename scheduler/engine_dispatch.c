@@ -286,6 +286,11 @@ enum err engine_outcome(struct engine *engine, struct flight *flight, const stru
     case OUTCOME_HOLD:
         if (flight->cancelled) {
             row->state = BATCH_CANCELLED;
+        } else if (spared && flight->probe) {
+            // Another batch is the next probe, lest one that fails by itself keeps the breaker open for ever.
+            row->state = BATCH_BACKOFF;
+            row->excused = true;
+            row->due = mono_add(queue->figures.probe_at, mono_diff(queue->figures.probe_at, now));
         } else if (spared || outcome->class == OUTCOME_HOLD) {
             row->state = BATCH_WAITING;
             row->excused = true;

@@ -315,7 +315,6 @@ int loop_run(struct loop *loop)
     loop->done_end = &loop->done;
     loop->blocked_until = (struct mono){INT64_MIN};
     loop->next_failure_log = loop->blocked_until;
-    loop->hold_logged_until = loop->blocked_until;
     loop->started = mono_now();
     enum err err = start(loop, &wait, &fault);
     if (err == ERR_OK) {

@@ -40,9 +40,10 @@ struct loop {
     bool cut_off;              // batches that a crash cut off could not be put back yet
     bool retries;              // that were asked for are still to be done
     bool ending;
-    uint64_t failures; // batches that failed for good and are not in the log yet
+    uint64_t failures;                  // batches that failed for good and are not in the log yet
+    char failed_queue[QUEUE_NAME_SIZE]; // of the last of them
+    char failed_error[256];
     struct mono next_failure_log;
-    struct mono hold_logged_until;
     uint64_t random; // state of the jitter's generator
     struct mono started;
     uint64_t commits;

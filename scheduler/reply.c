@@ -185,7 +185,9 @@ static void reply_insert(struct buf *out, const struct insert *insert, struct wa
                     "idempotency_key: this key was used for an ingestion with other content");
         break;
     case INSERT_NO_ROOM:
-        if (eta.ms != 0) {
+        if (eta.ms == NO_ETA.ms) {
+            reply_error(out, ERR_DEADLINE_UNREACHABLE, "deadline: it has passed; nothing was accepted");
+        } else if (eta.ms != 0) {
             reply_unreachable(out, "deadline: its last batch would be done too late; nothing was accepted",
                               eta);
         } else {

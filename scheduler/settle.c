@@ -1,6 +1,8 @@
 #include "common/log.h"
+#include "common/utf8.h"
 #include "scheduler/turn.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,40 +15,70 @@ void apply_late(struct loop *loop)
     }
 }
 
-static void log_outcome(struct loop *loop, const struct delivery *d, enum batch_state state, struct mono now)
+// At most one line a second for failed batches.
+void log_failures(struct loop *loop, struct mono now)
 {
-    struct log_text error;
-    struct queue_view queue;
-    if (d->outcome.hold_ns > 0 && !mono_before(now, loop->hold_logged_until)) {
-        loop->hold_logged_until = mono_add(now, d->outcome.hold_ns);
-        log_line(LOG_LEVEL_WARNING, "settle", "queue_held", "queue=%s seconds=%lld error=%s", d->queue_name,
-                 (long long)(d->outcome.hold_ns / NS_PER_S), log_quote(d->outcome.error, &error));
-    }
-    if (d->outcome.down && engine_view_by_id(loop->engine, d->queue, now, &queue) == ERR_OK &&
-        queue.settings->breaker > 0 && queue.figures->failures == queue.settings->breaker) {
-        log_line(LOG_LEVEL_WARNING, "settle", "breaker_open", "queue=%s failures=%u error=%s", d->queue_name,
-                 queue.figures->failures, log_quote(d->outcome.error, &error));
-    }
-    if (state == BATCH_FAILED) {
-        loop->failures++;
-    }
-    if (loop->failures > 0 && !mono_before(now, loop->next_failure_log)) { // at most one line a second
+    if (loop->failures > 0 && !mono_before(now, loop->next_failure_log)) {
         loop->next_failure_log = mono_add(now, NS_PER_S);
         log_line(LOG_LEVEL_WARNING, "settle", "batches_failed", "queue=%s batches=%llu error=%s",
-                 d->queue_name, (unsigned long long)loop->failures, log_quote(d->outcome.error, &error));
+                 loop->failed_queue, (unsigned long long)loop->failures,
+                 log_quote(loop->failed_error, &(struct log_text){0}));
         loop->failures = 0;
+    }
+}
+
+struct trouble {
+    bool held;
+    bool open; // the breaker
+};
+
+static struct trouble trouble_of(const struct queue_view *queue, struct mono now)
+{
+    const struct queue_figures *figures = queue->figures;
+    return (struct trouble){.held = mono_before(now, figures->held_until),
+                            .open = queue->settings->breaker > 0 &&
+                                    figures->failures >= queue->settings->breaker};
+}
+
+static void log_trouble(const struct delivery *d, const struct queue_view *queue, struct trouble before,
+                        struct mono now)
+{
+    struct trouble after = trouble_of(queue, now);
+    struct log_text error;
+    if (after.held && !before.held) {
+        log_line(LOG_LEVEL_WARNING, "settle", "queue_held", "queue=%s seconds=%lld error=%s", d->queue_name,
+                 (long long)((mono_diff(queue->figures->held_until, now) + NS_PER_S - 1) / NS_PER_S),
+                 log_quote(d->outcome.error, &error));
+    }
+    if (after.open && !before.open) {
+        log_line(LOG_LEVEL_WARNING, "settle", "breaker_open", "queue=%s failures=%u error=%s", d->queue_name,
+                 queue->figures->failures, log_quote(d->outcome.error, &error));
+    } else if (before.open && !after.open) {
+        log_line(LOG_LEVEL_INFO, "settle", "breaker_closed", "queue=%s", d->queue_name);
     }
 }
 
 static enum err decide(struct loop *loop, const struct turn *t, struct delivery *d, struct finish_row *row)
 {
+    struct queue_view queue;
+    bool known = engine_view_by_id(loop->engine, d->queue, t->now, &queue) == ERR_OK;
+    struct trouble before = known ? trouble_of(&queue, t->now) : (struct trouble){0};
     enum err err = engine_outcome(loop->engine, d->flight, &d->outcome, d->attempt, d->excused, t->now,
                                   t->wall, next_random(loop), row);
     d->flight = NULL;
-    if (err == ERR_OK) {
-        log_outcome(loop, d, row->state, t->now);
+    if (err != ERR_OK) {
+        return err;
     }
-    return err;
+    if (known) {
+        log_trouble(d, &queue, before, t->now);
+    }
+    if (row->state == BATCH_FAILED) {
+        loop->failures++;
+        (void)snprintf(loop->failed_queue, sizeof loop->failed_queue, "%s", d->queue_name);
+        (void)snprintf(loop->failed_error, sizeof loop->failed_error, "%.*s",
+                       (int)utf8_cut(d->outcome.error, sizeof loop->failed_error - 1), d->outcome.error);
+    }
+    return ERR_OK;
 }
 
 enum err settle(struct loop *loop, struct turn *t)

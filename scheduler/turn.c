@@ -368,6 +368,7 @@ enum err turn(struct loop *loop, struct mono now)
             loop->commits += t.changes + t.dispatch_count > 0 || t.settled != NULL;
             start_deliveries(loop, &t);
             forget_settled(loop, &t);
+            log_failures(loop, now);
         } else {
             fatal = undo(loop, &t, failed);
         }

@@ -14,6 +14,9 @@
 
 #define TURN_DISPATCHES 256u // batches dispatched in a turn
 
+// Where a deadline has passed on a queue that is paused.
+#define NO_ETA ((struct wall){-1})
+
 struct turn {
     struct mono now;
     struct wall wall;
@@ -59,6 +62,8 @@ void apply_late(struct loop *loop);
 MUST_CHECK enum err settle(struct loop *loop, struct turn *t);
 // ack, nack, and the check of extend. What is refused is in r->fault; anything but ERR_OK fails the turn.
 MUST_CHECK enum err settle_lease(struct loop *loop, struct turn *t, struct ipc_request *r);
+// Says which batches failed, if it is time.
+void log_failures(struct loop *loop, struct mono now);
 // After the commit.
 void forget_settled(struct loop *loop, struct turn *t);
 

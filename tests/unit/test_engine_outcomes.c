@@ -232,6 +232,28 @@ Test(engine_outcomes, a_failed_probe_stays_one_after_a_rebuild_and_an_old_failur
     world_free(world);
 }
 
+static void the_first_is_down(struct world *world, struct world_running *running)
+{
+    if (running->key.place.index == 0) {
+        all_are_down(world, running);
+    }
+}
+
+// It is due again before each probe, and first in the order.
+Test(engine_outcomes, a_batch_that_fails_by_itself_does_not_keep_the_breaker_open)
+{
+    struct queue_settings settings = world_settings(0, 0, 1, 1);
+    settings.breaker = 1;
+    settings.min_backoff_ns = NS_PER_S;
+    settings.max_backoff_ns = NS_PER_S;
+    struct world *world = world_of(settings, 100 * NS_PER_MS);
+    world->script = the_first_is_down;
+    world_ingest(world, 1, PRIORITY_LOW, 5);
+    world_run_until(world, 60 * NS_PER_S);
+    cr_assert_eq(world_queue(world, 1)->figures.completed, 4);
+    world_free(world);
+}
+
 Test(engine_outcomes, the_breaker_s_setting_may_change)
 {
     static const struct {
