@@ -171,6 +171,7 @@ Test(pressure, the_breaker_probes_and_spares_what_waits)
     http_target_set_default(setup.target, &(struct http_target_answer){.status = 200});
     sluice_wait_status(setup.sluice, ingested.id, "completed"); // none has failed for good
     cr_assert(queue_paused_by(setup.sluice, "work", NULL));
+    cr_assert(sluice_logged(setup.sluice, SCHEDULER, "breaker_closed queue=work"));
     cr_assert_eq(queue_figure(setup.sluice, "work", "failed"), 0);
 
     struct dispatches seen = dispatches_read(setup.target);

@@ -223,6 +223,25 @@ Test(scheduled, a_hold_and_a_not_before_make_a_deadline_unreachable)
     setup_end(&setup);
 }
 
+// A paused queue has no ETA: only what has passed already is refused, and no moment can be named.
+Test(scheduled, a_deadline_that_has_passed_is_refused_on_a_paused_queue_too)
+{
+    struct setup setup = setup_start("unlimited", "");
+    char body[256], deadline[WALL_TEXT_SIZE];
+    queue_do(setup.sluice, "work", "pause");
+    struct ingested ingested = ingest_at(&setup, "[7]", "deadline", 10 * MINUTE_MS);
+    time_from_now(-1000, deadline);
+    (void)snprintf(body, sizeof(body),
+                   "{\"ids\":[8],\"priority\":\"LOW\",\"queue\":\"work\",\"deadline\":\"%s\"}", deadline);
+    struct http_response response = ask(setup.sluice, "POST", body, "/ingest");
+    cr_assert_eq(response.status, 422, "%s", response.body);
+    cr_assert_str_eq(json_text(response.json, "code"), "deadline_unreachable");
+    cr_assert_null(cJSON_GetObjectItem(response.json, "eta"));
+    http_response_fini(&response);
+    ingestion_do(setup.sluice, ingested.id, "cancel");
+    setup_end(&setup);
+}
+
 // The times belong to the content that a key stands for.
 Test(scheduled, a_key_stands_for_the_times_as_well)
 {
