@@ -1,5 +1,5 @@
 // fields.h - the members of a request: read one by one from a JSON object, with errors that name them, and
-// written. For the decoders of this directory. Pure; any thread.
+// written, those of replies as well. Pure; any thread.
 //
 // A path is a member's name, or "group.name" for a member of the object that is the member `group`. Where
 // there is no such member, a reader leaves its output alone and says ERR_OK; a `null` is a value of the wrong

@@ -1,4 +1,5 @@
 // Replies about ingestions, ping and stats; see answer_queue.c for queues.
+#include "proto/fields.h"
 #include "proto/reply.h"
 #include "scheduler/standing.h"
 #include "scheduler/turn.h"
@@ -10,19 +11,6 @@
 
 #define LINE_RESERVE 1024u   // room for what follows the batches of a page
 #define STATS_RESERVE 16384u // room for one more queue and what follows
-
-void put_text(struct buf *out, const char *name, const char *value)
-{
-    buf_printf(out, ",\"%s\":", name);
-    buf_json(out, value, strlen(value));
-}
-
-void put_time(struct buf *out, const char *name, struct wall t)
-{
-    char text[WALL_TEXT_SIZE];
-    wall_format(t, text);
-    put_text(out, name, text);
-}
 
 static void put_progress(struct buf *out, const struct ingestion_row *row)
 {
@@ -39,13 +27,13 @@ static void put_queue_name(const struct loop *loop, int64_t id, struct buf *out)
     char name[QUEUE_NAME_SIZE] = "";
     struct queue_view view;
     if (engine_view_by_id(loop->engine, id, mono_now(), &view) == ERR_OK) {
-        put_text(out, "queue", view.name);
+        field_put_string(out, "queue", view.name);
         return;
     }
     if (store_queue_name(loop->store, id, name) != ERR_OK) {
         name[0] = '\0';
     }
-    put_text(out, "queue", name);
+    field_put_string(out, "queue", name);
 }
 
 // What an ingestion's status and its row in a list have in common. Starts without a comma.
@@ -54,20 +42,20 @@ static void put_ingestion(const struct loop *loop, const struct ingestion_row *r
     char id[ID_TEXT_SIZE];
     id_format(&row->id, id);
     buf_printf(out, "\"ingestion_id\":\"%s\"", id);
-    put_text(out, "status", status_name(ingestion_status(row)));
+    field_put_string(out, "status", status_name(ingestion_status(row)));
     put_queue_name(loop, row->queue, out);
-    put_text(out, "priority", priority_name(row->priority));
-    put_time(out, "created_at", row->created);
+    field_put_string(out, "priority", priority_name(row->priority));
+    field_put_time(out, "created_at", row->created);
     if (row->not_before.ms != 0) {
-        put_time(out, "not_before", row->not_before);
+        field_put_time(out, "not_before", row->not_before);
     }
     if (row->deadline.ms != 0) {
-        put_time(out, "deadline", row->deadline);
+        field_put_time(out, "deadline", row->deadline);
     }
     put_progress(out, row);
 }
 
-void reply_failed(struct buf *out, size_t start, enum err err, const char *message)
+static void reply_failed(struct buf *out, size_t start, enum err err, const char *message)
 {
     buf_cut(out, start);
     reply_error(out, err, message);
@@ -86,7 +74,7 @@ static void put_outlook(struct buf *out, const struct outlook *outlook, struct m
     if (outlook->has_eta) {
         int64_t ns = mono_diff(outlook->eta, now);
         int64_t ms = ns / NS_PER_MS + (ns % NS_PER_MS > 0);
-        put_time(out, "eta", (struct wall){wall_now().ms + ms});
+        field_put_time(out, "eta", (struct wall){wall_now().ms + ms});
     } else {
         buf_str(out, ",\"eta\":null");
     }
@@ -124,21 +112,21 @@ static void put_batch(struct buf *out, const struct ingestion_row *row, uint32_t
     buf_put(out, ids, ids_len);
     buf_char(out, ']');
     enum status status = outside_status(row, batch);
-    put_text(out, "status", status_name(status));
+    field_put_string(out, "status", status_name(status));
     if (batch != NULL && batch->attempts > 0) {
         buf_printf(out, ",\"attempts\":%u", batch->attempts);
-        put_time(out, "triggered_at", batch->triggered);
+        field_put_time(out, "triggered_at", batch->triggered);
     }
     if (batch != NULL && batch->completed.ms != 0) {
-        put_time(out, "completed_at", batch->completed);
+        field_put_time(out, "completed_at", batch->completed);
     }
     if (batch != NULL && batch->interrupted) {
         buf_str(out, ",\"interrupted\":true");
     }
     if (batch != NULL && batch->error != NULL) {
-        put_text(out, "error", batch->error);
+        field_put_string(out, "error", batch->error);
     } else if (batch == NULL && status == STATUS_CANCELLED && row->expired) {
-        put_text(out, "error", "deadline");
+        field_put_string(out, "error", "deadline");
     }
     buf_char(out, '}');
 }
@@ -272,7 +260,7 @@ static void put_stats(const struct loop *loop, struct buf *out, size_t start)
 {
     struct mono now = mono_now();
     reply_open(out);
-    put_text(out, "version", SLUICE_VERSION);
+    field_put_string(out, "version", SLUICE_VERSION);
     buf_printf(out, ",\"uptime_ms\":%lld,\"queues\":[",
                (long long)(mono_diff(now, loop->started) / NS_PER_MS));
     size_t count = engine_queues(loop->engine);

@@ -1,5 +1,6 @@
 // Replies about queues: settings and live figures.
 #include "common/units.h"
+#include "proto/fields.h"
 #include "proto/reply.h"
 #include "scheduler/rate.h"
 #include "scheduler/turn.h"
@@ -7,13 +8,6 @@
 #include <string.h>
 
 #define QUEUE_RESERVE 16384u // room for one more queue, with its target and headers, and what follows
-
-static void put_duration(struct buf *out, const char *name, int64_t ns)
-{
-    char text[DURATION_TEXT_SIZE];
-    duration_format(ns, text);
-    put_text(out, name, text);
-}
 
 // The values of headers are for the target alone.
 static void put_headers(struct buf *out, const char *lines)
@@ -37,25 +31,25 @@ static void put_settings(struct buf *out, const struct queue_settings *settings,
 {
     char rate[RATE_TEXT_SIZE];
     rate_format(settings->rate, rate);
-    put_text(out, "rate", rate);
+    field_put_string(out, "rate", rate);
     buf_printf(out, ",\"burst\":%u", rate_burst(settings->rate, settings->burst));
-    put_duration(out, "linger", rate_linger(settings->rate, settings->linger_ns));
+    field_put_duration(out, "linger", rate_linger(settings->rate, settings->linger_ns));
     buf_printf(out, ",\"concurrency\":%u,\"batch_size\":%u", settings->concurrency, settings->batch_size);
-    put_text(out, "target", target_text(target));
-    put_duration(out, "timeout", settings->timeout_ns);
+    field_put_string(out, "target", target_text(target));
+    field_put_duration(out, "timeout", settings->timeout_ns);
     buf_printf(out, ",\"retry\":{\"max_attempts\":%u", settings->max_attempts);
-    put_duration(out, "min_backoff", settings->min_backoff_ns);
-    put_duration(out, "max_backoff", settings->max_backoff_ns);
+    field_put_duration(out, "min_backoff", settings->min_backoff_ns);
+    field_put_duration(out, "max_backoff", settings->max_backoff_ns);
     buf_char(out, '}');
-    put_text(out, "ids", ids_kind_name(settings->ids));
+    field_put_string(out, "ids", ids_kind_name(settings->ids));
     buf_printf(out, ",\"max_id\":%llu", (unsigned long long)settings->max_id);
     put_headers(out, target_headers(target));
-    put_duration(out, "max_hold", settings->max_hold_ns);
+    field_put_duration(out, "max_hold", settings->max_hold_ns);
     buf_printf(out, ",\"breaker\":%u", settings->breaker);
-    put_duration(out, "lease", settings->lease_ns);
-    put_text(out, "on_interrupt", on_interrupt_name(settings->on_interrupt));
+    field_put_duration(out, "lease", settings->lease_ns);
+    field_put_string(out, "on_interrupt", on_interrupt_name(settings->on_interrupt));
     if (settings->aging_ns > 0) {
-        put_duration(out, "aging", settings->aging_ns);
+        field_put_duration(out, "aging", settings->aging_ns);
     } else {
         buf_str(out, ",\"aging\":null");
     }
@@ -66,12 +60,13 @@ static void put_pause(struct buf *out, const struct queue_view *view, struct mon
     buf_str(out, view->figures->paused ? ",\"paused\":true" : ",\"paused\":false");
     if (view->paused_reason != NULL && view->paused_until.ns != MONO_NEVER.ns) {
         int64_t ns = mono_diff(view->paused_until, now);
-        put_time(out, "paused_until", (struct wall){wall_now().ms + ns / NS_PER_MS + (ns % NS_PER_MS > 0)});
+        field_put_time(out, "paused_until",
+                       (struct wall){wall_now().ms + ns / NS_PER_MS + (ns % NS_PER_MS > 0)});
     } else {
         buf_str(out, ",\"paused_until\":null");
     }
     if (view->paused_reason != NULL) {
-        put_text(out, "paused_reason", view->paused_reason);
+        field_put_string(out, "paused_reason", view->paused_reason);
     } else {
         buf_str(out, ",\"paused_reason\":null");
     }

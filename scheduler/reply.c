@@ -1,3 +1,4 @@
+#include "proto/fields.h"
 #include "proto/reply.h"
 
 #include "common/log.h"
@@ -91,17 +92,15 @@ static void put_leased(struct buf *out, const struct delivery *d, struct mono no
 {
     delivery_body(d, out);
     buf_cut(out, out->len - 1); // its closing brace
-    put_time(out, "deadline",
-             (struct wall){wall_now().ms + mono_diff((struct mono){d->due.key}, now) / NS_PER_MS});
+    field_put_time(out, "deadline",
+                   (struct wall){wall_now().ms + mono_diff((struct mono){d->due.key}, now) / NS_PER_MS});
     buf_char(out, '}');
 }
 
 static void open_lease(struct buf *out, const struct id *lease)
 {
-    char id[ID_TEXT_SIZE];
-    id_format(lease, id);
     reply_open(out);
-    put_text(out, "lease_id", id);
+    field_put_uuid(out, "lease_id", lease);
     buf_str(out, ",\"batches\":[");
 }
 
@@ -162,7 +161,7 @@ static void reply_extend(struct loop *loop, const struct turn *t, const struct s
         leases_extend(loop->leases, delivery_of(item), mono_add(t->now, request->lease_ns));
     }
     reply_open(out);
-    put_time(out, "deadline", (struct wall){t->wall.ms + request->lease_ns / NS_PER_MS});
+    field_put_time(out, "deadline", (struct wall){t->wall.ms + request->lease_ns / NS_PER_MS});
     reply_close(out);
 }
 
@@ -207,7 +206,7 @@ static void reply_done(struct buf *out)
 static void reply_deleted(struct buf *out, const char *name)
 {
     reply_open(out);
-    put_text(out, "name", name);
+    field_put_string(out, "name", name);
     buf_str(out, ",\"deleted\":true");
     reply_close(out);
 }
@@ -228,7 +227,7 @@ static void reply_operated(struct loop *loop, const struct request *request, str
         return;
     }
     reply_open(out);
-    put_text(out, "name", request->queue.name);
+    field_put_string(out, "name", request->queue.name);
     reply_close(out);
 }
 

@@ -100,8 +100,5 @@ void answer_queue(const struct loop *loop, const char *name, struct buf *out);
 void answer_queues(const struct loop *loop, const struct queue_list_request *request, struct buf *out);
 // One queue as a JSON object.
 void put_queue(const struct loop *loop, const struct queue_view *view, struct buf *out);
-void reply_failed(struct buf *out, size_t start, enum err err, const char *message);
-void put_text(struct buf *out, const char *name, const char *value);
-void put_time(struct buf *out, const char *name, struct wall t);
 
 #endif
