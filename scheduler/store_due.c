@@ -101,7 +101,7 @@ static enum err start_scheduled(struct store *store, int64_t queue, const struct
     if (err == ERR_OK) {
         err = stmt_run_one(BIND(store, STMT_DELETE_SCHEDULED, queue, due_ms, row->run.seq));
     }
-    return err == ERR_OK ? waiting_add(store, queue, row->priority, &row->run) : err;
+    return err == ERR_OK ? counts_add(store, queue, row->priority, row->run.seq, row->run.end) : err;
 }
 
 enum err store_take_due(struct store *store, int64_t queue, enum due_kind kind, struct mono now,

@@ -242,6 +242,9 @@ enum err store_sqlite_open(const char *dir, struct store **store, struct fault *
     bool exists = false;
     enum err err = ERR_OK;
     *store = NULL;
+    // Nobody asks how much memory SQLite has, and counting it takes a lock for each allocation. (It is
+    // refused, and does no harm, when SQLite runs already.)
+    (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
     if (!paths_fill(&paths, dir)) {
         err = fault_set(fault, ERR_STORAGE_REFUSED, "cannot use the directory %s: %s", dir, strerror(errno));
     }

@@ -25,7 +25,8 @@ static enum err read_in_flight(struct store *store, sqlite3_stmt *stmt, struct i
     if (!sound || !row->leased) {
         return sound ? ERR_OK : ERR_STORAGE_IO;
     }
-    return ids_of_batch(store, &row->key.place, column_u32(stmt, 10), column_u32(stmt, 11), &row->ids);
+    return ids_of_batch(store, stmt, 12, &row->key.place, column_u32(stmt, 10), column_u32(stmt, 11),
+                        &row->ids);
 }
 
 enum err store_load_in_flight(struct store *store, struct in_flight_row **rows, size_t *count)

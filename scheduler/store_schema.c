@@ -169,7 +169,61 @@ static const char add_queues[] =
     " last_seq INTEGER NOT NULL) STRICT;"
     "CREATE INDEX retry_queue ON retry (queue);";
 
-const char *const store_schema_steps[] = {create_everything, add_queues};
+// Version 3: fewer rows for an ingestion. The IDs of a short one (IDS_SHORT_MAX) stand in its own row, and so
+// does the run of its batches that never started: next_idx to batch_count, while `fresh` is 1; it is NULL
+// once they have all started, are called off, or wait for not_before. Sequence numbers no longer need a table
+// of their own, because the newest ingestion is never removed.
+static const char fewer_rows[] =
+    "CREATE TABLE ingestion_3 ("
+    " seq INTEGER PRIMARY KEY,"
+    " id BLOB NOT NULL UNIQUE,"
+    " queue INTEGER NOT NULL,"
+    " priority INTEGER NOT NULL,"
+    " batch_size INTEGER NOT NULL,"
+    " id_count INTEGER NOT NULL,"
+    " batch_count INTEGER NOT NULL,"
+    " next_idx INTEGER NOT NULL,"
+    " fresh INTEGER CHECK (fresh = 1),"
+    " waiting INTEGER NOT NULL,"
+    " triggered INTEGER NOT NULL DEFAULT 0,"
+    " completed INTEGER NOT NULL DEFAULT 0,"
+    " failed INTEGER NOT NULL DEFAULT 0,"
+    " cancelled INTEGER NOT NULL DEFAULT 0,"
+    " marks INTEGER NOT NULL,"
+    " created_ms INTEGER NOT NULL,"
+    " accepted_ns INTEGER NOT NULL,"
+    " not_before_ms INTEGER NOT NULL,"
+    " deadline_ms INTEGER NOT NULL,"
+    " owner INTEGER,"
+    " idempotency_key TEXT,"
+    " ids TEXT) STRICT;"
+    "INSERT INTO ingestion_3 SELECT i.seq, i.id, i.queue, i.priority, i.batch_size, i.id_count, "
+    "i.batch_count,"
+    " iif(i.marks & 1, 0, coalesce(w.first_idx, i.batch_count)), iif(w.seq IS NULL, NULL, 1), i.waiting, "
+    "i.triggered,"
+    " i.completed, i.failed, i.cancelled, i.marks, i.created_ms, i.accepted_ns, i.not_before_ms, "
+    "i.deadline_ms,"
+    " i.owner, i.idempotency_key, NULL"
+    " FROM ingestion i LEFT JOIN waiting w ON w.queue = i.queue AND w.priority = i.priority AND w.seq = "
+    "i.seq AND"
+    " w.end_idx = i.batch_count AND NOT EXISTS (SELECT 1 FROM batch b WHERE b.seq = w.seq AND b.idx = "
+    "w.first_idx)"
+    " ORDER BY i.seq;"
+    "DELETE FROM waiting WHERE EXISTS (SELECT 1 FROM ingestion_3 i WHERE i.seq = waiting.seq AND i.fresh AND"
+    " i.batch_count = waiting.end_idx);"
+    "UPDATE ingestion_3 SET ids = (SELECT text FROM ids WHERE ids.seq = ingestion_3.seq AND chunk = 0)"
+    " WHERE id_count <= 1024 AND (SELECT length(CAST(text AS BLOB)) FROM ids WHERE ids.seq = ingestion_3.seq "
+    "AND chunk = 0)"
+    " <= 512;"
+    "DELETE FROM ids WHERE EXISTS (SELECT 1 FROM ingestion_3 i WHERE i.seq = ids.seq AND i.ids IS NOT NULL);"
+    "DROP TABLE ingestion;"
+    "DELETE FROM sqlite_sequence WHERE name = 'ingestion';"
+    "ALTER TABLE ingestion_3 RENAME TO ingestion;"
+    "CREATE UNIQUE INDEX ingestion_key ON ingestion (idempotency_key) WHERE idempotency_key IS NOT NULL;"
+    "CREATE INDEX ingestion_fresh ON ingestion (queue, priority) WHERE fresh IS NOT NULL;";
+_Static_assert(IDS_SHORT_MAX == 512, "the SQL above names it by number");
+
+const char *const store_schema_steps[] = {create_everything, add_queues, fewer_rows};
 const int store_schema_version = sizeof store_schema_steps / sizeof store_schema_steps[0];
 
 int store_schema_migrate(sqlite3 *db, const char *const *steps, int from, int to)

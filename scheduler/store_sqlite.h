@@ -63,17 +63,22 @@
     X(QUEUE_NAME, "SELECT name FROM queue WHERE id = ?1 UNION ALL "                                          \
                   "SELECT name FROM deleted_queue WHERE id = ?1")                                            \
     X(IN_FLIGHT, "SELECT i.queue, i.priority, b.seq, b.idx, b.attempts, b.excused, b.lease, b.due_ns, "      \
-                 "i.id, i.marks, i.batch_size, i.id_count FROM batch b INDEXED BY batch_in_flight "          \
+                 "i.id, i.marks, i.batch_size, i.id_count, i.ids FROM batch b INDEXED BY batch_in_flight "   \
                  "CROSS JOIN ingestion i ON i.seq = b.seq WHERE b.state = 0 ORDER BY b.seq, b.idx")          \
     /* runs of waiting batches */                                                                            \
-    X(READ_RUNS, "SELECT w.seq, w.first_idx, w.end_idx, i.accepted_ns FROM waiting w "                       \
-                 "CROSS JOIN ingestion i ON i.seq = w.seq WHERE w.queue = ?1 AND w.priority = ?2 AND "       \
-                 "(w.seq, w.end_idx) > (?3, ?4) ORDER BY w.seq, w.end_idx LIMIT ?5")                         \
+    X(READ_RUNS, /* a merge of two that are in order: nothing is sorted */                                   \
+      "SELECT w.seq, w.first_idx, w.end_idx, i.accepted_ns FROM waiting w CROSS JOIN ingestion i "           \
+      "ON i.seq = w.seq WHERE w.queue = ?1 AND w.priority = ?2 AND (w.seq, w.end_idx) > (?3, ?4) "           \
+      "UNION ALL SELECT seq, next_idx, batch_count, accepted_ns FROM ingestion INDEXED BY ingestion_fresh "  \
+      "WHERE fresh IS NOT NULL AND queue = ?1 AND priority = ?2 AND seq >= ?3 AND "                          \
+      "(seq > ?3 OR batch_count > ?4) ORDER BY 1, 3 LIMIT ?5")                                               \
     X(FIND_RUN, "SELECT first_idx, end_idx FROM waiting WHERE queue = ?1 AND priority = ?2 AND seq = ?3 "    \
                 "AND end_idx > ?4 ORDER BY end_idx LIMIT 1")                                                 \
-    X(SPAN, "SELECT (SELECT first_idx FROM waiting WHERE queue = ?1 AND priority = ?2 AND seq = ?3 "         \
-            "ORDER BY end_idx LIMIT 1), (SELECT end_idx FROM waiting WHERE queue = ?1 AND priority = ?2 "    \
-            "AND seq = ?3 ORDER BY end_idx DESC LIMIT 1)")                                                   \
+    X(SPAN, "SELECT coalesce((SELECT first_idx FROM waiting WHERE queue = i.queue AND "                      \
+            "priority = i.priority AND seq = i.seq ORDER BY end_idx LIMIT 1), iif(fresh, next_idx, NULL)), " \
+            "iif(fresh, batch_count, (SELECT end_idx FROM waiting WHERE queue = i.queue AND "                \
+            "priority = i.priority AND seq = i.seq ORDER BY end_idx DESC LIMIT 1)) FROM ingestion i "        \
+            "WHERE i.seq = ?1")                                                                              \
     X(INSERT_RUN,                                                                                            \
       "INSERT INTO waiting (queue, priority, seq, first_idx, end_idx) VALUES (?1, ?2, ?3, ?4, ?5)")          \
     X(SHORTEN_RUN, "UPDATE waiting SET first_idx = ?5 WHERE queue = ?1 AND priority = ?2 AND seq = ?3 AND "  \
@@ -93,13 +98,15 @@
                   "block >= ?4 AND block < ?5")                                                              \
     X(SUM_INGESTIONS, "SELECT sum(waiting) FROM ingestion WHERE seq >= ?3 AND seq < ?4 AND queue = ?1 AND "  \
                       "priority = ?2")                                                                       \
-    X(SUM_RUNS, "SELECT sum(min(end_idx, ?4) - first_idx) FROM waiting WHERE queue = ?1 AND "                \
-                "priority = ?2 AND seq = ?3 AND first_idx < ?4")                                             \
+    X(SUM_RUNS, "SELECT (SELECT coalesce(sum(min(end_idx, ?4) - first_idx), 0) FROM waiting WHERE "          \
+                "queue = ?1 AND priority = ?2 AND seq = ?3 AND first_idx < ?4) + coalesce((SELECT "          \
+                "max(min(batch_count, ?4) - next_idx, 0) FROM ingestion WHERE seq = ?3 AND fresh AND "       \
+                "queue = ?1 AND priority = ?2), 0)")                                                         \
     /* ingestions */                                                                                         \
-    X(INSERT_INGESTION, "INSERT INTO ingestion (queue, priority, batch_size, id_count, batch_count, "        \
-                        "created_ms, accepted_ns, not_before_ms, deadline_ms, waiting, marks, id, "          \
-                        "idempotency_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) "  \
-                        "ON CONFLICT DO NOTHING")                                                            \
+    X(INSERT_INGESTION,                                                                                      \
+      "INSERT INTO ingestion (queue, priority, batch_size, id_count, batch_count, created_ms, accepted_ns, " \
+      "not_before_ms, deadline_ms, next_idx, waiting, marks, fresh, id, idempotency_key, ids) VALUES "       \
+      "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, ?10, ?11, ?12, ?13, ?14, ?15) ON CONFLICT DO NOTHING")        \
     X(FIND_ID, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE id = ?1")                                  \
     X(FIND_KEY, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE idempotency_key = ?1")                    \
     X(FIND_SEQ, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE seq = ?1")                                \
@@ -108,25 +115,33 @@
               "LIMIT 1")                                                                                     \
     X(COUNT_DISPATCH, "UPDATE ingestion SET waiting = waiting - 1, triggered = triggered + ?2 "              \
                       "WHERE seq = ?1")                                                                      \
+    X(TAKE_FRESH, "UPDATE ingestion SET next_idx = ?2 + 1, waiting = waiting - 1, "                          \
+                  "triggered = triggered + 1 WHERE seq = ?1 AND batch_count > ?2 + 1")                       \
+    X(TAKE_LAST_FRESH, "UPDATE ingestion SET next_idx = ?2 + 1, fresh = NULL, waiting = waiting - 1, "       \
+                       "triggered = triggered + 1 WHERE seq = ?1 AND batch_count = ?2 + 1")                  \
     X(COUNT_RETURN, "UPDATE ingestion SET waiting = waiting + 1 WHERE seq = ?1")                             \
     X(COUNT_FINISH, "UPDATE ingestion SET triggered = triggered - 1, completed = completed + ?2, "           \
                     "failed = failed + ?3, cancelled = cancelled + ?4 WHERE seq = ?1")                       \
     X(COUNT_RETRY, "UPDATE ingestion SET failed = failed - ?2, waiting = waiting + ?2 WHERE seq = ?1")       \
     X(COUNT_CANCEL, "UPDATE ingestion SET waiting = waiting - ?2, triggered = triggered - ?3, "              \
-                    "cancelled = cancelled + ?4, marks = marks & ~1 | ?5 WHERE seq = ?1")                    \
-    X(COUNT_START, "UPDATE ingestion SET waiting = batch_count, marks = marks & ~1 WHERE seq = ?1 AND "      \
-                   "marks & 1 RETURNING not_before_ms")                                                      \
+                    "cancelled = cancelled + ?4, marks = marks & ~1 | ?5, fresh = NULL WHERE seq = ?1")      \
+    X(COUNT_START, "UPDATE ingestion SET waiting = batch_count, fresh = 1, marks = marks & ~1 WHERE "        \
+                   "seq = ?1 AND marks & 1 RETURNING not_before_ms")                                         \
     X(UNMARK_CANCELLED, "UPDATE ingestion SET marks = marks & ~2 WHERE seq = ?1 AND marks & 2")              \
     X(INSERT_IDS, "INSERT INTO ids (seq, chunk, text) VALUES (?1, ?2, ?3)")                                  \
+    X(READ_SHORT_IDS, "SELECT ids FROM ingestion WHERE seq = ?1")                                            \
     X(READ_IDS, "SELECT text FROM ids WHERE seq = ?1 AND chunk >= ?2 ORDER BY chunk")                        \
     /* batches */                                                                                            \
+    X(READ_TO_START, "SELECT id, batch_size, id_count, next_idx, batch_count, fresh, ids FROM ingestion "    \
+                     "WHERE seq = ?1")                                                                       \
     X(START_BATCH, "INSERT INTO batch (seq, idx, queue, state, attempts, excused, triggered_ms, due_ns, "    \
+                   "lease) VALUES (?1, ?2, ?3, 0, 1, 0, ?4, ?5, ?6)")                                        \
+    X(START_AGAIN, "INSERT INTO batch (seq, idx, queue, state, attempts, excused, triggered_ms, due_ns, "    \
                    "lease) VALUES (?1, ?2, ?3, 0, 1, 0, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET state = 0, "   \
                    "triggered_ms = iif(attempts = 0, excluded.triggered_ms, triggered_ms), "                 \
                    "attempts = attempts + 1, due_ns = excluded.due_ns, lease = excluded.lease "              \
                    "WHERE state = 1")                                                                        \
-    X(READ_STARTED, "SELECT b.attempts, b.excused, i.id, i.batch_size, i.id_count FROM batch b "             \
-                    "CROSS JOIN ingestion i ON i.seq = b.seq WHERE b.seq = ?1 AND b.idx = ?2")               \
+    X(READ_ATTEMPTS, "SELECT attempts, excused FROM batch WHERE seq = ?1 AND idx = ?2")                      \
     X(FINISH_BATCH, "UPDATE batch SET state = ?3, excused = excused + ?4, interrupted = interrupted | ?5, "  \
                     "completed_ms = ?6, due_ns = ?7, error = ?8, lease = NULL "                              \
                     "WHERE seq = ?1 AND idx = ?2 AND state = 0")                                             \
@@ -184,6 +199,8 @@ enum statement {
 #undef STATEMENT_ENUM
         STATEMENTS
 };
+
+#define IDS_SHORT_MAX 512u // bytes of IDs that stand in the ingestion's own row
 
 // What the column `marks` of an ingestion is made of; the statements name them by number.
 enum ingestion_mark {
@@ -258,13 +275,17 @@ MUST_CHECK int store_schema_migrate(sqlite3 *db, const char *const *steps, int f
 
 // ---- store_ids.c ----
 
+// Whether they stand in the ingestion's own row.
+bool ids_short(const struct ids *ids);
+// Writes those that do not.
 MUST_CHECK enum err ids_write(struct store *store, int64_t seq, const struct ids *ids);
 // Appends the IDs with from <= position < from + count, which exist.
 MUST_CHECK enum err ids_read(struct store *store, int64_t seq, uint32_t from, uint32_t count,
                              struct buf *text);
-// The IDs of one batch of an ingestion of that many, which the caller frees.
-MUST_CHECK enum err ids_of_batch(struct store *store, const struct place *place, uint32_t batch_size,
-                                 uint32_t ids, char **text);
+// The IDs of one batch of an ingestion of that many, which the caller frees. `row` is at a row that has the
+// ingestion's column `ids` as its column-th.
+MUST_CHECK enum err ids_of_batch(struct store *store, sqlite3_stmt *row, int column,
+                                 const struct place *place, uint32_t batch_size, uint32_t ids, char **text);
 MUST_CHECK enum err ids_same(struct store *store, int64_t seq, const struct ids *ids, bool *same);
 
 // ---- store_waiting.c ----
@@ -272,8 +293,12 @@ MUST_CHECK enum err ids_same(struct store *store, int64_t seq, const struct ids 
 // Puts a run among the waiting; ingestion.waiting is the caller's.
 MUST_CHECK enum err waiting_add(struct store *store, int64_t queue, enum priority priority,
                                 const struct run *run);
-// Takes one batch out of the run it waits in; ingestion.waiting is the caller's.
+// Takes one batch out of the run it waits in (not the one that never started); ingestion.waiting is the
+// caller's.
 MUST_CHECK enum err waiting_take(struct store *store, const struct batch_key *key);
+// Takes one batch out of the run that never started, `next` to `end` (excluded), in ingestion.waiting, too.
+MUST_CHECK enum err waiting_take_fresh(struct store *store, const struct batch_key *key, uint32_t next,
+                                       uint32_t end);
 // Puts a batch that was dispatched before back to its place.
 MUST_CHECK enum err waiting_return(struct store *store, const struct batch_key *key);
 

@@ -1,6 +1,7 @@
-// store_waiting.c - the batches that wait, as runs of consecutive ones. The batches of a run are all alike:
-// none of them has a row yet, or all have one with attempts 0 (a retry by hand), or it is a single one that
-// was dispatched before.
+// store_waiting.c - the batches that wait, as runs of consecutive ones. The run that never started is in its
+// ingestion's own row (next_idx to batch_count, while `fresh`); each other run is a row of `waiting`, and its
+// batches are all alike: none of them has a row yet, or all have one with attempts 0 (a retry by hand), or it
+// is a single one that was dispatched before.
 #include "scheduler/store_sqlite.h"
 
 enum err waiting_add(struct store *store, int64_t queue, enum priority priority, const struct run *run)
@@ -37,6 +38,22 @@ enum err waiting_take(struct store *store, const struct batch_key *key)
     if (err == ERR_OK && first < place->index) {
         err = stmt_run(
             BIND(store, STMT_INSERT_RUN, key->queue, place->priority, place->seq, first, place->index));
+    }
+    return err != ERR_OK ? err : counts_add(store, key->queue, place->priority, place->seq, -1);
+}
+
+enum err waiting_take_fresh(struct store *store, const struct batch_key *key, uint32_t next, uint32_t end)
+{
+    const struct place *place = &key->place;
+    enum err err = ERR_OK;
+    if (next < place->index) { // what is passed over goes on waiting
+        err = stmt_run(
+            BIND(store, STMT_INSERT_RUN, key->queue, place->priority, place->seq, next, place->index));
+    }
+    if (err == ERR_OK) {
+        bool last = place->index + 1 == end;
+        err = stmt_run_one(
+            BIND(store, last ? STMT_TAKE_LAST_FRESH : STMT_TAKE_FRESH, place->seq, place->index));
     }
     return err != ERR_OK ? err : counts_add(store, key->queue, place->priority, place->seq, -1);
 }
@@ -80,7 +97,7 @@ enum err store_read_waiting(struct store *store, int64_t queue, enum priority pr
 enum err store_read_span(struct store *store, const struct ingestion_row *row, bool *any, uint32_t *first,
                          uint32_t *last)
 {
-    sqlite3_stmt *stmt = BIND(store, STMT_SPAN, row->queue, row->priority, row->seq);
+    sqlite3_stmt *stmt = BIND(store, STMT_SPAN, row->seq);
     bool found;
     enum err err = stmt_next(stmt, &found);
     *any = found && sqlite3_column_type(stmt, 0) != SQLITE_NULL;

@@ -80,8 +80,7 @@ static enum err place_ingestion(struct store *store, const struct insert *insert
         err =
             stmt_run(BIND(store, STMT_INSERT_SCHEDULED, insert->queue, request->not_before.ms, insert->seq));
     } else {
-        struct run run = {.seq = insert->seq, .first = 0, .end = insert->batches};
-        err = waiting_add(store, insert->queue, request->priority, &run);
+        err = counts_add(store, insert->queue, request->priority, insert->seq, insert->batches);
     }
     if (err == ERR_OK && request->deadline.ms != 0) {
         err = stmt_run(BIND(store, STMT_INSERT_DEADLINE, insert->queue, request->deadline.ms, insert->seq));
@@ -99,8 +98,19 @@ static enum err insert_ingestion(struct store *store, struct insert *insert, boo
         BIND(store, STMT_INSERT_INGESTION, insert->queue, request->priority, insert->batch_size,
              request->ids.count, batches, insert->now.ms, insert->accepted_ns, request->not_before.ms,
              request->deadline.ms, scheduled ? 0 : batches, scheduled ? MARK_SCHEDULED : 0);
-    bind_id(stmt, 12, &request->id);
-    bind_text_or_null(stmt, 13, request->idempotency_key);
+    bool in_row = ids_short(&request->ids);
+    if (scheduled) {
+        sqlite3_bind_null(stmt, 12);
+    } else {
+        sqlite3_bind_int64(stmt, 12, 1);
+    }
+    bind_id(stmt, 13, &request->id);
+    bind_text_or_null(stmt, 14, request->idempotency_key);
+    if (in_row) {
+        sqlite3_bind_text(stmt, 15, request->ids.text, (int)request->ids.len, SQLITE_STATIC);
+    } else {
+        sqlite3_bind_null(stmt, 15);
+    }
     enum err err = stmt_run(stmt);
     *made = err == ERR_OK && sqlite3_changes(store->db) == 1;
     if (!*made) {
@@ -110,7 +120,7 @@ static enum err insert_ingestion(struct store *store, struct insert *insert, boo
     insert->seq = sqlite3_last_insert_rowid(store->db);
     insert->batches = batches;
     insert->ingestion = request->id;
-    err = ids_write(store, insert->seq, &request->ids);
+    err = in_row ? ERR_OK : ids_write(store, insert->seq, &request->ids);
     return err == ERR_OK ? place_ingestion(store, insert, scheduled) : err;
 }
 
@@ -133,11 +143,39 @@ enum err store_insert(struct store *store, struct insert *inserts, size_t count)
 
 // ---- batches ----
 
-static enum err start_batch(struct store *store, const struct dispatch_row *row)
+// An ingestion, as far as starting one of its batches needs it.
+struct start {
+    bool fresh; // the run that never started, next to end, waits
+    uint32_t next;
+    uint32_t end;
+};
+
+static enum err read_to_start(struct store *store, struct dispatch_row *row, struct start *start)
 {
     const struct place *place = &row->key.place;
-    sqlite3_stmt *stmt = BIND(store, STMT_START_BATCH, place->seq, place->index, row->key.queue, row->now.ms,
-                              row->lease_until.ns);
+    sqlite3_stmt *stmt = BIND(store, STMT_READ_TO_START, place->seq);
+    bool found;
+    enum err err = stmt_next(stmt, &found);
+    if (err != ERR_OK || !found) {
+        return err != ERR_OK ? err : ERR_STORAGE_IO;
+    }
+    *start = (struct start){
+        .next = column_u32(stmt, 3),
+        .end = column_u32(stmt, 4),
+        .fresh = sqlite3_column_int64(stmt, 5) != 0,
+    };
+    err = column_id(stmt, 0, &row->ingestion)
+              ? ids_of_batch(store, stmt, 6, place, column_u32(stmt, 1), column_u32(stmt, 2), &row->ids)
+              : ERR_STORAGE_IO;
+    sqlite3_reset(stmt);
+    return err;
+}
+
+static enum err write_start(struct store *store, enum statement which, const struct dispatch_row *row)
+{
+    const struct place *place = &row->key.place;
+    sqlite3_stmt *stmt =
+        BIND(store, which, place->seq, place->index, row->key.queue, row->now.ms, row->lease_until.ns);
     if (row->leased) {
         bind_id(stmt, 6, &row->lease);
     } else {
@@ -147,38 +185,53 @@ static enum err start_batch(struct store *store, const struct dispatch_row *row)
     return stmt_run_one(stmt);
 }
 
-// What the target must know of a batch that was started.
-static enum err read_started(struct store *store, struct dispatch_row *row)
+static enum err read_attempts(struct store *store, struct dispatch_row *row)
 {
-    const struct place *place = &row->key.place;
-    sqlite3_stmt *stmt = BIND(store, STMT_READ_STARTED, place->seq, place->index);
+    sqlite3_stmt *stmt = BIND(store, STMT_READ_ATTEMPTS, row->key.place.seq, row->key.place.index);
     bool found;
     enum err err = stmt_next(stmt, &found);
     if (err != ERR_OK || !found) {
         return err != ERR_OK ? err : ERR_STORAGE_IO;
     }
-    bool sound = column_id(stmt, 2, &row->ingestion);
     row->attempt = column_u32(stmt, 0);
     row->excused = column_u32(stmt, 1);
-    uint32_t batch_size = column_u32(stmt, 3);
-    uint32_t ids = column_u32(stmt, 4);
     sqlite3_reset(stmt);
-    return sound ? ids_of_batch(store, place, batch_size, ids, &row->ids) : ERR_STORAGE_IO;
+    return ERR_OK;
 }
 
-static enum err dispatch_one(struct store *store, struct dispatch_row *row)
+// The usual case: no batch of the run has a row yet.
+static enum err start_fresh(struct store *store, struct dispatch_row *row, const struct start *start)
+{
+    enum err err = waiting_take_fresh(store, &row->key, start->next, start->end);
+    row->attempt = 1;
+    row->excused = 0;
+    return err == ERR_OK ? write_start(store, STMT_START_BATCH, row) : err;
+}
+
+static enum err start_waiting(struct store *store, struct dispatch_row *row)
 {
     enum err err = waiting_take(store, &row->key);
     if (err == ERR_OK) {
-        err = start_batch(store, row);
+        err = write_start(store, STMT_START_AGAIN, row);
     }
     if (err == ERR_OK) {
-        err = read_started(store, row);
+        err = read_attempts(store, row);
     }
     if (err == ERR_OK) {
         err = stmt_run_one(BIND(store, STMT_COUNT_DISPATCH, row->key.place.seq, row->attempt == 1));
     }
     return err;
+}
+
+static enum err dispatch_one(struct store *store, struct dispatch_row *row)
+{
+    struct start start;
+    enum err err = read_to_start(store, row, &start);
+    if (err != ERR_OK) {
+        return err;
+    }
+    bool fresh = start.fresh && row->key.place.index >= start.next;
+    return fresh ? start_fresh(store, row, &start) : start_waiting(store, row);
 }
 
 enum err store_dispatch(struct store *store, struct dispatch_row *rows, size_t count)

@@ -277,9 +277,16 @@ static inline int64_t sql_integer(sqlite3 *db, const char *sql)
 static inline void expect_sound(struct store *store)
 {
     static const char *const unsound[] = {
-        "SELECT count(*) FROM ingestion i WHERE waiting <> "
+        "SELECT count(*) FROM ingestion i WHERE waiting <> coalesce(iif(fresh, batch_count - next_idx, 0), "
+        "0) + "
         "(SELECT coalesce(sum(end_idx - first_idx), 0) FROM waiting w WHERE w.queue = i.queue AND "
         "w.priority = i.priority AND w.seq = i.seq)",
+        "SELECT count(*) FROM ingestion i WHERE fresh AND (next_idx >= batch_count OR "
+        "EXISTS (SELECT 1 FROM batch b WHERE b.seq = i.seq AND b.idx >= next_idx) OR "
+        "EXISTS (SELECT 1 FROM waiting w WHERE w.queue = i.queue AND w.priority = i.priority AND "
+        "w.seq = i.seq AND w.end_idx > next_idx))",
+        "SELECT count(*) FROM ingestion i WHERE (ids IS NULL) <> EXISTS (SELECT 1 FROM ids WHERE ids.seq = "
+        "i.seq)",
         "SELECT count(*) FROM waiting w WHERE NOT EXISTS (SELECT 1 FROM ingestion i WHERE i.seq = w.seq AND "
         "i.queue = w.queue AND i.priority = w.priority) OR first_idx >= end_idx",
         "WITH l(level) AS (VALUES (0), (1), (2)), c AS (SELECT queue, priority, level, "

@@ -68,6 +68,16 @@ static enum err do_read_ids(struct store *store)
     return err;
 }
 
+static enum err do_read_ids_of_nothing(struct store *store)
+{
+    struct ingestion_row row = {.seq = 1, .ids = 5};
+    struct buf text;
+    buf_init(&text);
+    enum err err = store_read_ids(store, &row, 1, 3, &text);
+    buf_fini(&text);
+    return err;
+}
+
 static enum err do_read_delayed(struct store *store, enum due_kind kind)
 {
     struct delayed_row rows[2];
@@ -184,6 +194,12 @@ static void fill(struct store *store)
     expect_sound(store);
 }
 
+// The same, as they are for long ingestions and after a batch was passed over.
+#define IDS_IN_CHUNKS "INSERT INTO ids SELECT seq, 0, ids FROM ingestion; UPDATE ingestion SET ids = NULL; "
+#define RUN_OF_ITS_OWN                                                                                       \
+    "INSERT INTO waiting (queue, priority, seq, first_idx, end_idx) SELECT queue, priority, seq, next_idx, " \
+    "batch_count FROM ingestion WHERE seq = 1; UPDATE ingestion SET fresh = NULL WHERE seq = 1; "
+
 Test(store_damage, is_noticed)
 {
     static const struct {
@@ -217,13 +233,31 @@ Test(store_damage, is_noticed)
         {"UPDATE batch SET state = 6", do_read_batches},
         {"UPDATE batch SET state = -1 WHERE state = 4", do_read_batches}, // behind sound ones
         {"UPDATE batch SET lease = x'00'", do_load_in_flight},
-        {"DELETE FROM ids", do_load_in_flight},
-        {"DELETE FROM ids", do_dispatch},
-        {"DELETE FROM ids", do_read_ids},
-        {"UPDATE ids SET text = '1'", do_read_ids},
-        {"UPDATE ids SET text = '1,2'", do_read_ids},
-        {"DELETE FROM waiting", do_dispatch},
-        {"UPDATE waiting SET first_idx = 4 WHERE end_idx = 5", do_dispatch},
+        {"UPDATE ingestion SET ids = NULL", do_load_in_flight},
+        {"UPDATE ingestion SET ids = NULL", do_dispatch},
+        {"UPDATE ingestion SET ids = NULL", do_read_ids},
+        {"UPDATE ingestion SET ids = '1'", do_read_ids},
+        {"UPDATE ingestion SET ids = '1,2'", do_read_ids},
+        {"UPDATE ingestion SET ids = '1,2'", do_dispatch},
+        {IDS_IN_CHUNKS "DELETE FROM ids", do_load_in_flight},
+        {IDS_IN_CHUNKS "DELETE FROM ids", do_dispatch},
+        {IDS_IN_CHUNKS "DELETE FROM ids", do_read_ids},
+        {IDS_IN_CHUNKS "UPDATE ids SET text = '1'", do_read_ids},
+        {IDS_IN_CHUNKS "UPDATE ids SET text = '1,2'", do_read_ids},
+        {"DELETE FROM ingestion WHERE seq = 1", do_dispatch},
+        {"DELETE FROM ingestion WHERE seq = 1", do_read_ids_of_nothing},
+        {"UPDATE ingestion SET fresh = NULL", do_dispatch},
+        {"UPDATE ingestion SET next_idx = 4", do_dispatch},
+        {"UPDATE ingestion SET batch_count = 3", do_dispatch},
+        {"INSERT INTO batch (seq, idx, queue, state, attempts, excused, triggered_ms) VALUES (1, 3, 1, 3, 1, "
+         "0, 1)",
+         do_dispatch},
+        {RUN_OF_ITS_OWN "DELETE FROM waiting", do_dispatch},
+        {RUN_OF_ITS_OWN "UPDATE waiting SET first_idx = 4 WHERE end_idx = 5", do_dispatch},
+        {RUN_OF_ITS_OWN
+         "DELETE FROM batch WHERE idx = 3; INSERT INTO batch (seq, idx, queue, state, attempts, "
+         "excused, triggered_ms) VALUES (1, 3, 1, 3, 1, 0, 1)",
+         do_dispatch},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct fixture f;
@@ -249,6 +283,22 @@ Test(store_damage, is_not_seen_where_there_is_none)
     struct fixture f;
     fixture_new(&f);
     fill(f.store);
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        cr_assert_eq(all[i](f.store), ERR_OK, "%zu", i);
+        store_rollback(f.store);
+        expect_sound(f.store);
+    }
+    fixture_free(&f);
+}
+
+// Nor does it make a difference where IDs and runs are kept.
+Test(store_damage, is_not_seen_in_what_is_kept_apart)
+{
+    static enum err (*const all[])(struct store *) = {do_load_in_flight, do_read_ids, do_cancel, do_dispatch};
+    struct fixture f;
+    fixture_new(&f);
+    fill(f.store);
+    cr_assert_eq(sqlite3_exec(f.store->db, IDS_IN_CHUNKS RUN_OF_ITS_OWN, NULL, NULL, NULL), SQLITE_OK);
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         cr_assert_eq(all[i](f.store), ERR_OK, "%zu", i);
         store_rollback(f.store);

@@ -22,9 +22,11 @@ static const char version_1_rows[] =
     "triggered, completed, failed, idempotency_key) VALUES "
     "(4, x'00000000000000000000000000000004', 1, 0, 1, 7, 7, 1000, 3, 3, 1, 1, 'key'),"
     "(5, x'00000000000000000000000000000005', 2, 2, 2, 2, 1, 900, 0, 1, 0, 0, NULL),"
-    "(6, x'00000000000000000000000000000006', 1, 2, 2, 2, 1, 1100, 0, 0, 1, 0, NULL),"
+    "(6, x'00000000000000000000000000000006', 1, 2, 500, 200, 1, 1100, 0, 0, 1, 0, NULL),"
     "(7, x'00000000000000000000000000000007', 1, 2, 2, 3, 2, 1200, 2, 0, 0, 0, NULL);"
-    "INSERT INTO ids VALUES (4, 0, '1,2,3,4,5,6,7'), (5, 0, '8,9'), (6, 0, '10,11'), (7, 0, '12,13,14');"
+    "INSERT INTO ids VALUES (4, 0, '1,2,3,4,5,6,7'), (5, 0, '8,9'), (7, 0, '12,13,14');"
+    "INSERT INTO ids WITH n(i) AS (VALUES (1001) UNION ALL SELECT i + 1 FROM n WHERE i < 1200) SELECT 6, 0, "
+    "group_concat(i) FROM n;"
     "INSERT INTO waiting (queue, priority, seq, first_idx, end_idx) VALUES (1, 0, 4, 1, 2), (1, 0, 4, 5, 7), "
     "(1, 2, 7, 0, 2);"
     "INSERT INTO waiting_count (queue, priority, level, block, n) VALUES (1, 0, 0, 0, 3), (1, 0, 1, 0, 3), "
@@ -108,6 +110,21 @@ static void expect_ingestions(struct store *store)
     cr_assert(count == 1 && rows[0].key.place.seq == 4 && rows[0].key.place.index == 0);
     cr_assert(rows[0].attempt == 2 && rows[0].excused == 1 && !rows[0].leased && !rows[0].cancelled);
     store_free_in_flight(rows, count);
+    // The run that never started and the IDs, which are few, have come into the ingestion's own row.
+    cr_assert_eq(sql_integer(store->db, "SELECT fresh * 100 + next_idx FROM ingestion WHERE seq = 4"), 105);
+    cr_assert_eq(sql_integer(store->db, "SELECT fresh * 100 + next_idx FROM ingestion WHERE seq = 7"), 100);
+    cr_assert_eq(
+        sql_integer(store->db, "SELECT count(*) FROM ingestion WHERE seq IN (5, 6) AND fresh IS NULL"), 2);
+    cr_assert_eq(sql_integer(store->db, "SELECT count(*) FROM ids"), 1); // of 6, which has many
+    struct buf text;
+    buf_init(&text);
+    OK(store_read_ids(store, &row, 2, 3, &text));
+    cr_assert_str_eq(text.data, "3,4,5");
+    buf_reset(&text);
+    row = find(store, 6);
+    OK(store_read_ids(store, &row, 198, 2, &text));
+    cr_assert_str_eq(text.data, "1199,1200");
+    buf_fini(&text);
     expect_sound(store);
 }
 
