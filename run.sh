@@ -12,6 +12,9 @@ Usage: ./run.sh [COMMAND]
   build    install what is missing, build the programs into build/bin
   test     the same, then run every test; --sanitize (or SLUICE_TEST_SANITIZE=1) does so in a build of its own under
            AddressSanitizer and UndefinedBehaviorSanitizer; other arguments go to ctest, such as -R unit/rate
+  bench    install what is missing for it too, then measure: figures beside other servers' in one table, and in
+           build/bench/results.json; --quick for shorter rounds, --waiting N for the largest backlog (1000000), names for
+           some only: post status ipc bulk dispatch jitter backlog; --markdown prints the last results anew
   clean    remove what was built (never the data)
   help     this text
 
@@ -41,6 +44,7 @@ die() {
 build_packages=(build-essential cmake ninja-build pkg-config libcjson-dev libcurl4-openssl-dev libmbedtls-dev
     libsqlite3-dev libsystemd-dev uuid-dev ca-certificates)
 test_packages=(libcriterion-dev libmicrohttpd-dev nng-utils)
+bench_packages=(wrk python3 python3-fastapi uvicorn python3-uvloop python3-httptools)
 
 install_missing() {
     local package missing=() root_shell=(sh -c)
@@ -133,6 +137,14 @@ run_tests() {
     [[ $counts == *" 0 failed" || $code -ne 0 ]] || code=1
     printf '%s\n' "$counts"
     return "$code"
+}
+
+# --- Benchmark ------------------------------------------------------------------------------------------------------
+
+run_bench() {
+    install_missing "${build_packages[@]}" "${bench_packages[@]}"
+    build release bench >&2
+    exec /usr/bin/python3 -B "$root/tests/bench/bench.py" "$@"
 }
 
 # --- Running --------------------------------------------------------------------------------------------------------
@@ -349,6 +361,7 @@ case ${1:-up} in
 up) up ;;
 build) build_programs ;;
 test) run_tests "${@:2}" ;;
+bench) run_bench "${@:2}" ;;
 clean) rm -rf "$root"/build "$root"/build-* ;;
 help | -h | --help) usage ;;
 *) bad_argument "$1" ;;
