@@ -14,7 +14,7 @@ Usage: ./run.sh [COMMAND]
            AddressSanitizer and UndefinedBehaviorSanitizer; other arguments go to ctest, such as -R unit/rate
   bench    install what is missing for it too, then measure: figures beside other servers' in one table, and in
            build/bench/results.json; --quick for shorter rounds, --waiting N for the largest backlog (1000000), names for
-           some only: post status ipc bulk dispatch jitter backlog; --markdown prints the last results anew
+           some only: post status ipc bulk dispatch jitter backlog; --markdown and --plot FILE show the last results
   clean    remove what was built (never the data)
   help     this text
 

@@ -102,13 +102,20 @@ def versions(build):
         "fastapi": output_of(*python, "import fastapi; print(fastapi.__version__)"),
         "uvicorn": output_of(*python, "import uvicorn; print(uvicorn.__version__)"),
         "node": output_of("node", "--version"),
+        **json.loads((measure_ingest.BullMq.SOURCE / "package.json").read_text())["dependencies"],
         "redis": output_of("redis-server", "--version"),
         "beanstalkd": output_of("beanstalkd", "-v"),
     }
 
 
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.print_usage(sys.stderr)
+        self.exit(os.EX_USAGE, f"{self.prog}: {message}\n")
+
+
 def parse(arguments):
-    parser = argparse.ArgumentParser(prog="./run.sh bench", description=__doc__.splitlines()[0])
+    parser = Parser(prog="./run.sh bench", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure: {', '.join(MEASUREMENTS)} (all)")
     parser.add_argument("--quick", action="store_true", help="3 rounds of 2 s instead of 5 of 4 s")
     parser.add_argument("--rounds", type=int, metavar="N", help="so many rounds instead")
@@ -136,7 +143,7 @@ def measure(options):
         "seconds": bench.seconds,
         "rows": [],
     }
-    if results["machine"]["file_system"] in ("tmpfs", "ramfs", "overlay"):
+    if results["machine"]["file_system"] in ("tmpfs", "ramfs"):
         bench.progress(f"{bench.build} is on {results['machine']['file_system']}: a sync may cost nothing there")
     for name, function in MEASUREMENTS.items():
         if not options.names or name in options.names:

@@ -64,7 +64,7 @@ def ask(port, method, path, body=None):
         connection.request(method, path, text, {"Content-Type": "application/json"} if text else {})
         response = connection.getresponse()
         answer = response.read().decode()
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise Trouble(f"{method} {path}: {error}") from None
     finally:
         connection.close()

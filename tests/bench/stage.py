@@ -26,7 +26,7 @@ class Program:
     """A child in a session of its own, which the kernel kills should we die. Its standard error goes to a log."""
 
     def __init__(self, name, command, log, ready_fd=False, merged=False, cwd=None):
-        self.name, self.log, self.ready_s = name, log, None
+        self.name, self.log, self.ready_s, self.heard = name, log, None, []
         self.ready, writer = os.pipe() if ready_fd else (None, None)
         flags = ["--ready-fd", writer] if ready_fd else []
         command = ["setpriv", "--pdeathsig", "KILL", *command, *flags]
@@ -57,13 +57,15 @@ class Program:
 
     def says(self, pattern):
         """Reads lines of its standard output until one matches."""
-        while True:
-            match = re.search(pattern, self._line(self.process.stdout.fileno(), pattern))
-            if match:
-                return match
+        match = None
+        while not match:
+            self.heard.append(self._line(self.process.stdout.fileno(), f'"{pattern}"').rstrip())
+            match = re.search(pattern, self.heard[-1])
+        return match
 
     def last_words(self):
-        return " / ".join(Path(self.log).read_text(errors="replace").splitlines()[-3:]) or "it said nothing"
+        lines = Path(self.log).read_text(errors="replace").splitlines() or self.heard
+        return " / ".join(lines[-3:]) or "it said nothing"
 
     def check(self):
         if self.process.poll() is not None:

@@ -90,6 +90,7 @@ class FastApiFast(FastApi):
 class BullMq(Server):
     name = "Fastify + BullMQ, Redis syncs always"
     warm_s = 3  # until its code is compiled
+    SOURCE = HERE / "peers" / "bullmq"
 
     def __init__(self, stage):
         path = stage.sockets / "redis.sock"
@@ -109,7 +110,7 @@ class BullMq(Server):
         home = build / "bench" / "bullmq"
         home.mkdir(parents=True, exist_ok=True)
         for file in ("package.json", "server.js"):
-            shutil.copy(HERE / "peers" / "bullmq" / file, home)
+            shutil.copy(BullMq.SOURCE / file, home)
         installed, wanted = home / "installed.json", home / "package.json"
         if installed.exists() and installed.read_text() == wanted.read_text():
             return
