@@ -14,9 +14,10 @@ def row_as_data(row):
 def heading(results):
     machine = results["machine"]
     version = (results["versions"]["sluice"] or "?").split()[-1]
+    stolen = f"; the host took {results['stolen']:.0%} of the CPU for others" if results["stolen"] >= 0.01 else ""
     return (f"Sluice {version}, {results['date'][:10]}: {machine['cpu']}, {machine['cores']} cores, "
             f"load generators included, Linux {machine['kernel']}, {machine['file_system']}; medians of {results['rounds']} "
-            f"interleaved rounds of {results['seconds']} s")
+            f"interleaved rounds of {results['seconds']} s{stolen}")
 
 
 def median(row, key):
