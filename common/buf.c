@@ -8,6 +8,7 @@
 
 #define FIRST_CAP 64
 #define U64_DIGITS 20
+#define PRINTF_ROOM 128 // for what is printed mostly
 
 void buf_init(struct buf *b)
 {
@@ -118,9 +119,13 @@ void buf_printf(struct buf *b, const char *format, ...)
     va_start(args, format);
     va_list again;
     va_copy(again, args);
-    int len = vsnprintf(NULL, 0, format, args);
-    char *room = len < 0 ? NULL : buf_room(b, (size_t)len);
-    if (room && vsnprintf(room, (size_t)len + 1, format, again) == len) {
+    char *room = buf_room(b, PRINTF_ROOM);
+    int len = room ? vsnprintf(room, PRINTF_ROOM + 1, format, args) : -1;
+    if (len > PRINTF_ROOM) { // once more, with what it takes
+        room = buf_room(b, (size_t)len);
+        len = room ? vsnprintf(room, (size_t)len + 1, format, again) : -1;
+    }
+    if (len >= 0) {
         buf_grew(b, (size_t)len);
     } else {
         b->failed = true;

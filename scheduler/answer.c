@@ -14,9 +14,10 @@
 
 static void put_progress(struct buf *out, const struct ingestion_row *row)
 {
-    buf_printf(out, ",\"progress\":{\"total\":%u", row->batches);
+    buf_str(out, ",\"progress\":{\"total\":");
+    buf_u64(out, row->batches);
     for (int s = 0; s < STATUSES; s++) {
-        buf_printf(out, ",\"%s\":%u", status_name((enum status)s), row->progress[s]);
+        field_put_integer(out, status_name((enum status)s), row->progress[s]);
     }
     buf_char(out, '}');
 }
@@ -41,7 +42,9 @@ static void put_ingestion(const struct loop *loop, const struct ingestion_row *r
 {
     char id[ID_TEXT_SIZE];
     id_format(&row->id, id);
-    buf_printf(out, "\"ingestion_id\":\"%s\"", id);
+    buf_str(out, "\"ingestion_id\":\"");
+    buf_str(out, id);
+    buf_char(out, '"');
     field_put_string(out, "status", status_name(ingestion_status(row)));
     put_queue_name(loop, row->queue, out);
     field_put_string(out, "priority", priority_name(row->priority));
@@ -108,13 +111,15 @@ static void put_batch(struct buf *out, const struct ingestion_row *row, uint32_t
     struct id id = batch_id(&row->id, index);
     char text[ID_TEXT_SIZE];
     id_format(&id, text);
-    buf_printf(out, "{\"batch_id\":\"%s\",\"ids\":[", text);
+    buf_str(out, "{\"batch_id\":\"");
+    buf_str(out, text);
+    buf_str(out, "\",\"ids\":[");
     buf_put(out, ids, ids_len);
     buf_char(out, ']');
     enum status status = outside_status(row, batch);
     field_put_string(out, "status", status_name(status));
     if (batch != NULL && batch->attempts > 0) {
-        buf_printf(out, ",\"attempts\":%u", batch->attempts);
+        field_put_integer(out, "attempts", batch->attempts);
         field_put_time(out, "triggered_at", batch->triggered);
     }
     if (batch != NULL && batch->completed.ms != 0) {
@@ -182,7 +187,8 @@ static void put_page(struct buf *out, size_t start, const struct ingestion_row *
         ids += skip;
         left -= skip;
     }
-    buf_printf(out, "],\"batches_total\":%u", row->batches);
+    buf_char(out, ']');
+    field_put_integer(out, "batches_total", row->batches);
 }
 
 static enum err put_status(struct loop *loop, const struct status_request *request, struct buf *out,

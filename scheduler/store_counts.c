@@ -3,6 +3,7 @@
 #include "scheduler/store_sqlite.h"
 
 #define COUNT_LEVELS 3 // blocks of 64, 4,096 and 262,144 sequence numbers
+_Static_assert(COUNT_LEVELS == 3 && COUNT_BITS == 6, "COUNT_BEFORE names them by number");
 
 enum err counts_add(struct store *store, int64_t queue, enum priority priority, int64_t seq, int64_t n)
 {
@@ -60,28 +61,14 @@ enum err store_load_waiting(struct store *store, int64_t queue, uint64_t waiting
     return err;
 }
 
-// The large blocks up to the one the place lies in, then inside it the smaller ones up to the one the place
-// lies in, then inside that the ingestions up to its own, then the batches up to its own.
 enum err store_count_before(struct store *store, int64_t queue, const struct place *place, uint64_t *count)
 {
-    int64_t sum = 0;
     int64_t n = 0;
-    int64_t first = 0; // block of this level at which counting goes on
     enum err err = counts_flush(store);
-    for (int level = COUNT_LEVELS - 1; err == ERR_OK && level >= 0; level--) {
-        int64_t own = place->seq >> ((level + 1) * COUNT_BITS);
-        err = stmt_integer(BIND(store, STMT_SUM_BLOCKS, queue, place->priority, level, first, own), &n);
-        sum += n;
-        first = own << COUNT_BITS;
-    }
     if (err == ERR_OK) {
-        err = stmt_integer(BIND(store, STMT_SUM_INGESTIONS, queue, place->priority, first, place->seq), &n);
-        sum += n;
+        err = stmt_integer(BIND(store, STMT_COUNT_BEFORE, queue, place->priority, place->seq, place->index),
+                           &n);
     }
-    if (err == ERR_OK) {
-        err = stmt_integer(BIND(store, STMT_SUM_RUNS, queue, place->priority, place->seq, place->index), &n);
-        sum += n;
-    }
-    *count = err == ERR_OK ? (uint64_t)sum : 0;
+    *count = err == ERR_OK ? (uint64_t)n : 0;
     return err;
 }

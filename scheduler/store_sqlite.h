@@ -96,12 +96,22 @@
                   "block = ?4 AND n = 0")                                                                    \
     X(SUM_BLOCKS, "SELECT sum(n) FROM waiting_count WHERE queue = ?1 AND priority = ?2 AND level = ?3 AND "  \
                   "block >= ?4 AND block < ?5")                                                              \
-    X(SUM_INGESTIONS, "SELECT sum(waiting) FROM ingestion WHERE seq >= ?3 AND seq < ?4 AND queue = ?1 AND "  \
-                      "priority = ?2")                                                                       \
-    X(SUM_RUNS, "SELECT (SELECT coalesce(sum(min(end_idx, ?4) - first_idx), 0) FROM waiting WHERE "          \
-                "queue = ?1 AND priority = ?2 AND seq = ?3 AND first_idx < ?4) + coalesce((SELECT "          \
-                "max(min(batch_count, ?4) - next_idx, 0) FROM ingestion WHERE seq = ?3 AND fresh AND "       \
-                "queue = ?1 AND priority = ?2), 0)")                                                         \
+    X(COUNT_BEFORE, /* large blocks, then inside the one that ?3 lies in smaller ones, and so on: levels 2,  \
+                       1 and 0, the ingestions of its block of 64, and its own batches before ?4 */                                             \
+      "SELECT (SELECT coalesce(sum(n), 0) FROM waiting_count WHERE queue = ?1 AND priority = ?2 AND level "  \
+      "= 2 AND "                                                                                             \
+      "block < ?3 >> 18) + (SELECT coalesce(sum(n), 0) FROM waiting_count WHERE queue = ?1 AND priority = "  \
+      "?2 AND "                                                                                              \
+      "level = 1 AND block >= ?3 >> 18 << 6 AND block < ?3 >> 12) + (SELECT coalesce(sum(n), 0) FROM "       \
+      "waiting_count "                                                                                       \
+      "WHERE queue = ?1 AND priority = ?2 AND level = 0 AND block >= ?3 >> 12 << 6 AND block < ?3 >> 6) + "  \
+      "(SELECT coalesce(sum(waiting), 0) FROM ingestion WHERE seq >= ?3 >> 6 << 6 AND seq < ?3 AND queue = " \
+      "?1 AND "                                                                                              \
+      "priority = ?2) + (SELECT coalesce(sum(min(end_idx, ?4) - first_idx), 0) FROM waiting WHERE queue = "  \
+      "?1 AND "                                                                                              \
+      "priority = ?2 AND seq = ?3 AND first_idx < ?4) + coalesce((SELECT max(min(batch_count, ?4) - "        \
+      "next_idx, 0) "                                                                                        \
+      "FROM ingestion WHERE seq = ?3 AND fresh AND queue = ?1 AND priority = ?2), 0)")                       \
     /* ingestions */                                                                                         \
     X(INSERT_INGESTION,                                                                                      \
       "INSERT INTO ingestion (queue, priority, batch_size, id_count, batch_count, created_ms, accepted_ns, " \
