@@ -2,49 +2,69 @@
 // stands before a place costs the same however long the backlog is.
 #include "scheduler/store_sqlite.h"
 
-#define COUNT_LEVELS 3 // blocks of 64, 4,096 and 262,144 sequence numbers
-_Static_assert(COUNT_LEVELS == 3 && COUNT_BITS == 6, "COUNT_BEFORE names them by number");
+#define COUNT_LEVELS 5 // blocks of 16, 256, 4,096, 65,536 and 1,048,576 sequence numbers
+_Static_assert(COUNT_LEVELS == 5 && COUNT_BITS == 4, "COUNT_BEFORE names them by number");
 
-enum err counts_add(struct store *store, int64_t queue, enum priority priority, int64_t seq, int64_t n)
+// Adds to what is noted; false when it is of another block and there is no room.
+static bool note(struct store *store, const struct count_delta *added)
 {
-    int64_t block = seq >> COUNT_BITS;
     for (size_t i = store->delta_count; i > 0; i--) {
         struct count_delta *delta = &store->deltas[i - 1];
-        if (delta->block == block && delta->queue == queue && delta->priority == priority) {
-            delta->n += n;
-            return ERR_OK;
+        if (delta->block == added->block && delta->queue == added->queue &&
+            delta->priority == added->priority) {
+            delta->n += added->n;
+            return true;
         }
     }
     if (store->delta_count == COUNT_DELTAS_MAX) {
-        enum err err = counts_flush(store);
-        if (err != ERR_OK) {
-            return err;
-        }
+        return false;
     }
-    store->deltas[store->delta_count++] = (struct count_delta){queue, priority, block, n};
-    return ERR_OK;
+    store->deltas[store->delta_count++] = *added;
+    return true;
+}
+
+enum err counts_add(struct store *store, int64_t queue, enum priority priority, int64_t seq, int64_t n)
+{
+    const struct count_delta delta = {queue, priority, seq >> COUNT_BITS, n};
+    if (note(store, &delta)) {
+        return ERR_OK;
+    }
+    enum err err = counts_flush(store);
+    return err == ERR_OK && !note(store, &delta) ? ERR_INTERNAL : err;
 }
 
 static enum err write_delta(struct store *store, const struct count_delta *delta, int level)
 {
-    int64_t block = delta->block >> (level * COUNT_BITS);
     enum err err =
-        stmt_run(BIND(store, STMT_ADD_COUNT, delta->queue, delta->priority, level, block, delta->n));
+        stmt_run(BIND(store, STMT_ADD_COUNT, delta->queue, delta->priority, level, delta->block, delta->n));
     if (err == ERR_OK && delta->n < 0) {
-        err = stmt_run(BIND(store, STMT_DROP_COUNT, delta->queue, delta->priority, level, block));
+        err = stmt_run(BIND(store, STMT_DROP_COUNT, delta->queue, delta->priority, level, delta->block));
     }
     return err;
 }
 
+// What was noted of blocks becomes what there is to note of the larger ones they lie in.
+static void to_next_level(struct store *store)
+{
+    size_t count = store->delta_count;
+    store->delta_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct count_delta delta = store->deltas[i];
+        delta.block >>= COUNT_BITS;
+        (void)note(store, &delta); // there is room: no more of them than there were
+    }
+}
+
 enum err counts_flush(struct store *store)
 {
-    for (size_t i = 0; i < store->delta_count; i++) {
-        for (int level = 0; level < COUNT_LEVELS && store->deltas[i].n != 0; level++) {
-            enum err err = write_delta(store, &store->deltas[i], level);
+    for (int level = 0; level < COUNT_LEVELS; level++) {
+        for (size_t i = 0; i < store->delta_count; i++) {
+            enum err err = store->deltas[i].n != 0 ? write_delta(store, &store->deltas[i], level) : ERR_OK;
             if (err != ERR_OK) {
                 return err;
             }
         }
+        to_next_level(store);
     }
     store->delta_count = 0;
     return ERR_OK;

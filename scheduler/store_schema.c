@@ -8,8 +8,8 @@
 // A row of `waiting` is a run of batches, first_idx included and end_idx excluded. Its key holds the end, so
 // that taking the first batch off a run changes the row in place.
 //
-// waiting_count sums up batches that wait by blocks of 64, 64^2 and 64^3 sequence numbers (levels 0, 1 and
-// 2).
+// waiting_count sums up batches that wait by blocks of sequence numbers, of 64 in version 1 and 16 from
+// version 3 on (level 0), of as many such blocks (level 1), and so on.
 static const char create_everything[] = // version 1
     "CREATE TABLE meta ("
     " one INTEGER PRIMARY KEY CHECK (one = 1),"
@@ -220,7 +220,11 @@ static const char fewer_rows[] =
     "DELETE FROM sqlite_sequence WHERE name = 'ingestion';"
     "ALTER TABLE ingestion_3 RENAME TO ingestion;"
     "CREATE UNIQUE INDEX ingestion_key ON ingestion (idempotency_key) WHERE idempotency_key IS NOT NULL;"
-    "CREATE INDEX ingestion_fresh ON ingestion (queue, priority) WHERE fresh IS NOT NULL;";
+    "CREATE INDEX ingestion_fresh ON ingestion (queue, priority) WHERE fresh IS NOT NULL;"
+    "DELETE FROM waiting_count;"
+    "INSERT INTO waiting_count WITH l(level) AS (VALUES (0), (1), (2), (3), (4)) SELECT queue, priority, "
+    "level,"
+    " seq >> (4 * (level + 1)), sum(waiting) AS n FROM ingestion, l WHERE waiting > 0 GROUP BY 1, 2, 3, 4;";
 _Static_assert(IDS_SHORT_MAX == 512, "the SQL above names it by number");
 
 const char *const store_schema_steps[] = {create_everything, add_queues, fewer_rows};

@@ -29,6 +29,17 @@
     "seq, id, queue, priority, batch_size, id_count, batch_count, created_ms, accepted_ns, not_before_ms, "  \
     "deadline_ms, marks, waiting, triggered, completed, failed, cancelled"
 
+// What waits before ?3 in large blocks, then inside the one that it lies in in smaller ones, and so on.
+// `larger` and `own` are the sizes of blocks as powers of two.
+// clang-format off
+#define LEVEL_BEFORE(level, larger, own) \
+    "(SELECT coalesce(sum(n), 0) FROM waiting_count WHERE queue = ?1 AND priority = ?2 AND level = " level " AND " \
+    "block >= ?3 >> " larger " << 4 AND block < ?3 >> " own ")"
+#define BLOCKS_BEFORE \
+    LEVEL_BEFORE("4", "63", "20") " + " LEVEL_BEFORE("3", "20", "16") " + " LEVEL_BEFORE("2", "16", "12") " + " \
+    LEVEL_BEFORE("1", "12", "8") " + " LEVEL_BEFORE("0", "8", "4")
+// clang-format on
+
 // RETURNING costs as much as several statements (SQLite makes a table for it each time), so it is for rare
 // ones. Every statement is prepared when the store is opened, which also proves that the schema is the one we
 // know.
@@ -96,22 +107,13 @@
                   "block = ?4 AND n = 0")                                                                    \
     X(SUM_BLOCKS, "SELECT sum(n) FROM waiting_count WHERE queue = ?1 AND priority = ?2 AND level = ?3 AND "  \
                   "block >= ?4 AND block < ?5")                                                              \
-    X(COUNT_BEFORE, /* large blocks, then inside the one that ?3 lies in smaller ones, and so on: levels 2,  \
-                       1 and 0, the ingestions of its block of 64, and its own batches before ?4 */                                             \
-      "SELECT (SELECT coalesce(sum(n), 0) FROM waiting_count WHERE queue = ?1 AND priority = ?2 AND level "  \
-      "= 2 AND "                                                                                             \
-      "block < ?3 >> 18) + (SELECT coalesce(sum(n), 0) FROM waiting_count WHERE queue = ?1 AND priority = "  \
-      "?2 AND "                                                                                              \
-      "level = 1 AND block >= ?3 >> 18 << 6 AND block < ?3 >> 12) + (SELECT coalesce(sum(n), 0) FROM "       \
-      "waiting_count "                                                                                       \
-      "WHERE queue = ?1 AND priority = ?2 AND level = 0 AND block >= ?3 >> 12 << 6 AND block < ?3 >> 6) + "  \
-      "(SELECT coalesce(sum(waiting), 0) FROM ingestion WHERE seq >= ?3 >> 6 << 6 AND seq < ?3 AND queue = " \
-      "?1 AND "                                                                                              \
-      "priority = ?2) + (SELECT coalesce(sum(min(end_idx, ?4) - first_idx), 0) FROM waiting WHERE queue = "  \
-      "?1 AND "                                                                                              \
+    X(COUNT_BEFORE, /* the ingestions of the smallest block that ?3 lies in, and its own batches before ?4   \
+                     */                                                                                      \
+      "SELECT " BLOCKS_BEFORE " + (SELECT coalesce(sum(waiting), 0) FROM ingestion WHERE "                   \
+      "seq >= ?3 >> 4 << 4 AND seq < ?3 AND queue = ?1 AND priority = ?2) + "                                \
+      "(SELECT coalesce(sum(min(end_idx, ?4) - first_idx), 0) FROM waiting WHERE queue = ?1 AND "            \
       "priority = ?2 AND seq = ?3 AND first_idx < ?4) + coalesce((SELECT max(min(batch_count, ?4) - "        \
-      "next_idx, 0) "                                                                                        \
-      "FROM ingestion WHERE seq = ?3 AND fresh AND queue = ?1 AND priority = ?2), 0)")                       \
+      "next_idx, 0) FROM ingestion WHERE seq = ?3 AND fresh AND queue = ?1 AND priority = ?2), 0)")          \
     /* ingestions */                                                                                         \
     X(INSERT_INGESTION,                                                                                      \
       "INSERT INTO ingestion (queue, priority, batch_size, id_count, batch_count, created_ms, accepted_ns, " \
@@ -314,7 +316,7 @@ MUST_CHECK enum err waiting_return(struct store *store, const struct batch_key *
 
 // ---- store_counts.c ----
 
-#define COUNT_BITS 6
+#define COUNT_BITS 4
 // Notes that n batches of this ingestion more (or fewer) wait; ingestion.waiting is the caller's.
 MUST_CHECK enum err counts_add(struct store *store, int64_t queue, enum priority priority, int64_t seq,
                                int64_t n);

@@ -289,8 +289,8 @@ static inline void expect_sound(struct store *store)
         "i.seq)",
         "SELECT count(*) FROM waiting w WHERE NOT EXISTS (SELECT 1 FROM ingestion i WHERE i.seq = w.seq AND "
         "i.queue = w.queue AND i.priority = w.priority) OR first_idx >= end_idx",
-        "WITH l(level) AS (VALUES (0), (1), (2)), c AS (SELECT queue, priority, level, "
-        "seq >> (6 * (level + 1)) AS block, sum(waiting) AS n FROM ingestion, l GROUP BY 1, 2, 3, 4 HAVING n "
+        "WITH l(level) AS (VALUES (0), (1), (2), (3), (4)), c AS (SELECT queue, priority, level, "
+        "seq >> (4 * (level + 1)) AS block, sum(waiting) AS n FROM ingestion, l GROUP BY 1, 2, 3, 4 HAVING n "
         "> 0) "
         "SELECT (SELECT count(*) FROM (SELECT * FROM c EXCEPT SELECT queue, priority, level, block, n FROM "
         "waiting_count)) + (SELECT count(*) FROM (SELECT queue, priority, level, block, n FROM waiting_count "

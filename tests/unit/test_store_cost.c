@@ -196,7 +196,7 @@ Test(store_cost, every_statement_has_an_index)
     struct fixture f;
     fixture_new(&f);
     for (int i = STMT_LOAD_META; i < STATEMENTS; i++) {
-        char sql[1024];
+        char sql[4096];
         sqlite3_stmt *plan;
         bool meant = false;
         for (size_t w = 0; w < sizeof whole / sizeof whole[0]; w++) {
