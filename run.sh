@@ -11,7 +11,10 @@ Usage: ./run.sh [COMMAND]
   up       (the default) install what is missing, build what changed, start both programs and keep them running
   build    install what is missing, build the programs into build/bin
   test     the same, then run every test; --sanitize (or SLUICE_TEST_SANITIZE=1) does so in a build of its own under
-           AddressSanitizer and UndefinedBehaviorSanitizer; other arguments go to ctest, such as -R unit/rate
+           AddressSanitizer and UndefinedBehaviorSanitizer; --thread runs end-to-end tests against programs that were
+           built, with NNG, under ThreadSanitizer; other arguments go to ctest, such as -R unit/rate
+  lint     install what is missing for it, then look at the sources without running them: clang-format, shellcheck,
+           cppcheck, gcc -fanalyzer and clang-tidy; names of these for some only
   bench    install what is missing for it too, then measure: figures beside other servers' in one table, and in
            build/bench/results.json; --quick for shorter rounds, --waiting N for the largest backlog (1000000), names for
            some only: post status ipc bulk dispatch jitter backlog; --markdown and --plot FILE show the last results
@@ -44,6 +47,7 @@ die() {
 build_packages=(build-essential cmake ninja-build pkg-config libcjson-dev libcurl4-openssl-dev libmbedtls-dev
     libsqlite3-dev libsystemd-dev uuid-dev ca-certificates)
 test_packages=(libcriterion-dev libmicrohttpd-dev nng-utils)
+lint_packages=(clang-format clang-tidy cppcheck shellcheck)
 bench_packages=(wrk python3 python3-fastapi uvicorn python3-uvloop python3-httptools)
 
 install_missing() {
@@ -111,8 +115,71 @@ count_tests() {
     ' "$1"
 }
 
+# What is set for running Sluice is not meant for the programs under test.
+forget_settings() {
+    local name
+    for name in "${!SLUICE_@}"; do
+        [[ $name == SLUICE_TEST_* ]] || unset "$name"
+    done
+}
+
+# Runs ctest in the folder of a build, under the words in `under`. Leaves in `counts` how many tests passed and failed.
+run_ctest() {
+    local dir=$1 code=0
+    shift
+    rm -f "$dir/Testing/Temporary/LastTest.log"
+    "${under[@]}" ctest --test-dir "$dir" --output-on-failure --no-tests=error --test-output-size-passed 10000000 \
+        --test-output-size-failed 10000000 "$@" </dev/null || code=$?
+    counts=$(count_tests "$dir/Testing/Temporary/LastTest.log")
+    if [[ $counts == "0 passed, 0 failed" ]]; then
+        say "no test was run"
+        code=1
+    fi
+    [[ $counts == *" 0 failed" || $code -ne 0 ]] || code=1
+    return "$code"
+}
+
+# The end-to-end tests of the release build that make many threads meet, against programs under ThreadSanitizer (tests of
+# Criterion do not run under it themselves). Each report of it, by whichever process and whatever became of the test, is
+# one more that failed.
+thread_tests='^e2e/(api|delivery|exec|gateway|gateway_peer|gateway_queues|idempotency|interrupt|ipc|loop_limits|operations|pressure|pull|restart|storm)$'
+
+run_thread_tests() {
+    local source=$root/build/nng/source reports=$root/build-tsan/reports code=0 counts count passed failed under=()
+    install_missing "${build_packages[@]}" "${test_packages[@]}"
+    build release all
+    [[ -n ${SLUICE_NNG_SOURCE:-} || ! -d $source ]] || export SLUICE_NNG_SOURCE=$source
+    build tsan sluice-scheduler sluice-gateway
+    if ! nm build-tsan/nng/lib/libnng.a 2>/dev/null | grep __tsan_ >/dev/null; then
+        die "$ex_unavailable" "the system's NNG was used, which was not built with ThreadSanitizer: it would report what is none"
+    fi
+    forget_settings
+    rm -rf "$reports"
+    mkdir "$reports"
+    export SLUICE_TEST_BIN_DIR=$root/build-tsan/bin
+    export TSAN_OPTIONS="log_path=$reports/tsan second_deadlock_stack=1 suppressions=$root/tests/tsan.supp"
+    # gcc 12's ThreadSanitizer cannot start where the kernel spreads addresses wider than it knows (vm.mmap_rnd_bits).
+    ! setarch -R true 2>/dev/null || under=(setarch -R)
+    [[ $# -gt 0 ]] || set -- -R "$thread_tests"
+    run_ctest build "$@" || code=1
+    count=$({ grep -h "^WARNING: ThreadSanitizer" "$reports"/* 2>/dev/null || true; } | wc -l)
+    if [[ $count -gt 0 ]]; then
+        cat "$reports"/*
+        say "$count reports of ThreadSanitizer, see above and $reports"
+        code=1
+    fi
+    read -r passed _ failed _ <<<"$counts"
+    printf '%d passed, %d failed\n' "$passed" "$((failed + count))"
+    return "$code"
+}
+
 run_tests() {
-    local preset=release dir=build name code=0 counts
+    local preset=release dir=build code=0 counts under=()
+    if [[ ${1:-} == --thread ]]; then
+        shift
+        run_thread_tests "$@"
+        return
+    fi
     [[ -z ${SLUICE_TEST_SANITIZE:-} || $SLUICE_TEST_SANITIZE == 0 ]] || preset=asan
     if [[ ${1:-} == --sanitize ]]; then
         preset=asan
@@ -121,21 +188,58 @@ run_tests() {
     [[ $preset == release ]] || dir=build-$preset
     install_missing "${build_packages[@]}" "${test_packages[@]}"
     build "$preset" all
-
-    # What is set for running Sluice is not meant for the programs under test.
-    for name in "${!SLUICE_@}"; do
-        [[ $name == SLUICE_TEST_* ]] || unset "$name"
-    done
-    rm -f "$dir/Testing/Temporary/LastTest.log"
-    ctest --test-dir "$dir" --output-on-failure --no-tests=error --test-output-size-passed 10000000 \
-        --test-output-size-failed 10000000 "$@" </dev/null || code=$?
-    counts=$(count_tests "$dir/Testing/Temporary/LastTest.log")
-    if [[ $counts == "0 passed, 0 failed" ]]; then
-        say "no test was run"
-        code=1
-    fi
-    [[ $counts == *" 0 failed" || $code -ne 0 ]] || code=1
+    forget_settings
+    run_ctest "$dir" "$@" || code=$?
     printf '%s\n' "$counts"
+    return "$code"
+}
+
+# --- Lint -----------------------------------------------------------------------------------------------------------
+
+lint_format() {
+    git ls-files -z '*.c' '*.h' | xargs -0 clang-format --dry-run -Werror
+}
+
+lint_shellcheck() {
+    git grep -lzE '^#!.*sh$' -- ':!*.c' ':!*.py' ':!*.md' | xargs -0 shellcheck
+}
+
+# Its exit code tells of findings; a file that it cannot read to the end is one.
+lint_cppcheck() {
+    cppcheck --enable=warning,performance,portability --inline-suppr --suppress=missingIncludeSystem --error-exitcode=1 \
+        --std=c11 -D_GNU_SOURCE -DSLUICE_VERSION='""' -I. -j "$(nproc)" --quiet common proto gateway scheduler
+}
+
+# Warnings of it are errors in this build.
+lint_analyzer() {
+    cmake --preset analyze >/dev/null &&
+        cmake --build --preset analyze --target sluice-scheduler sluice-gateway
+}
+
+# The checks and why some are not made: .clang-tidy. The compiler's warnings are gcc's to tell.
+lint_tidy() {
+    cmake --preset dev >/dev/null &&
+        run-clang-tidy -quiet -j "$(nproc)" -p build-dev -extra-arg=-Wno-everything \
+            "^$root/(common|proto|gateway|scheduler)/" 2>&1 | { grep -vE '^clang-tidy|^[0-9]+ warnings? generated' || true; }
+}
+
+lint() {
+    local name code=0 started
+    [[ $# -gt 0 ]] || set -- format shellcheck cppcheck analyzer tidy
+    for name in "$@"; do
+        declare -F "lint_$name" >/dev/null || bad_argument "$name"
+    done
+    install_missing "${build_packages[@]}" "${lint_packages[@]}"
+    cd "$root"
+    for name in "$@"; do
+        started=$SECONDS
+        if "lint_$name"; then
+            say "lint $name: nothing found, $((SECONDS - started)) s"
+        else
+            say "lint $name: NOT CLEAN, $((SECONDS - started)) s"
+            code=1
+        fi
+    done
     return "$code"
 }
 
@@ -361,6 +465,7 @@ case ${1:-up} in
 up) up ;;
 build) build_programs ;;
 test) run_tests "${@:2}" ;;
+lint) lint "${@:2}" ;;
 bench) run_bench "${@:2}" ;;
 clean) rm -rf "$root"/build "$root"/build-* ;;
 help | -h | --help) usage ;;

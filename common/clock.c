@@ -132,7 +132,7 @@ static bool take_time(const char **at, int64_t *seconds, bool *leap)
         !take_char(at, ':', ':') || !take_digits(at, 2, &second)) {
         return false;
     }
-    *seconds = hour * INT64_C(3600) + minute * 60 + second;
+    *seconds = hour * INT64_C(3600) + minute * INT64_C(60) + second;
     *leap = second == 60;
     return hour <= 23 && minute <= 59 && second <= 60;
 }
@@ -170,7 +170,7 @@ static bool take_offset(const char **at, int64_t *seconds)
         !take_digits(at, 2, &minutes)) {
         return false;
     }
-    *seconds = sign * (hours * INT64_C(3600) + minutes * 60);
+    *seconds = sign * (hours * INT64_C(3600) + minutes * INT64_C(60));
     return hours <= 23 && minutes <= 59;
 }
 

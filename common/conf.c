@@ -38,7 +38,7 @@ __attribute__((format(printf, 2, 3))) static enum conf_result refuse(const struc
         len = utf8_cut(line, sizeof(line) - 1);
     }
     utf8_scrub(line, len);
-    fprintf(stderr, "%s: %.*s\n", l->program, (int)len, line);
+    (void)fprintf(stderr, "%s: %.*s\n", l->program, (int)len, line);
     return CONF_EXIT;
 }
 
@@ -51,7 +51,7 @@ static void env_name(const char *name, char text[static ENV_NAME_SIZE])
     memcpy(text, prefix, sizeof(prefix));
     char *at = text + sizeof(prefix) - 1;
     for (size_t i = 0; i <= len; i++) {
-        at[i] = name[i] == '-' ? '_' : (char)toupper((unsigned char)name[i]);
+        at[i] = (char)(name[i] == '-' ? '_' : toupper((unsigned char)name[i]));
     }
 }
 

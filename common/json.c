@@ -230,6 +230,7 @@ static enum err scan_name(struct scan *s)
 static enum err scan_value(struct scan *s);
 
 // An array or an object, by its closing bracket.
+// NOLINTNEXTLINE(misc-no-recursion): at most max_depth deep, which is a small constant of each caller
 static enum err scan_container(struct scan *s, char close)
 {
     if (s->depth == s->max_depth) {
@@ -261,6 +262,7 @@ static enum err scan_container(struct scan *s, char close)
     return ERR_OK;
 }
 
+// NOLINTNEXTLINE(misc-no-recursion): see above
 static enum err scan_value(struct scan *s)
 {
     skip_space(s);

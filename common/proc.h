@@ -4,6 +4,11 @@
 
 #include "common/err.h"
 
+// What this process creates is nobody's beyond its owner and group (umask 027), and neither it nor a program
+// that it starts can gain privileges (PR_SET_NO_NEW_PRIVS: setuid programs run without them). The first call
+// of main.
+void proc_confine(void);
+
 // Blocks SIGTERM and SIGINT for this thread and all it will start, ignores SIGPIPE, and gives a descriptor
 // (close-on-exec, non-blocking) that becomes readable when one of the two arrives. -1 on failure.
 int proc_signals(void);

@@ -157,8 +157,10 @@ static const struct query_rule query_rules[] = {
     {ENDPOINT_QUEUE_LIST, "cursor", take_queues_cursor, "the next_cursor of the page before"},
 };
 #define QUERY_RULES (sizeof(query_rules) / sizeof(query_rules[0]))
-static_assert(PAGE_MAX == 10000 && LIST_MAX == 1000 && QUEUES_DEFAULT == 1000,
-              "the texts above name the limits");
+#define LIMIT_IN_TEXTS "the texts above name the limits"
+static_assert(PAGE_MAX == 10000, LIMIT_IN_TEXTS);
+static_assert(LIST_MAX == 1000, LIMIT_IN_TEXTS);
+static_assert(QUEUES_DEFAULT == 1000, LIMIT_IN_TEXTS);
 static_assert(QUERY_RULES <= sizeof(unsigned) * CHAR_BIT, "one bit for each rule in query_parse");
 
 static enum err query_parse(const struct route *route, struct request *request, struct fault *fault)

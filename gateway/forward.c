@@ -91,6 +91,7 @@ static size_t group_size(const struct forward *f, size_t *bytes)
     *bytes = 0;
     TAILQ_FOREACH(call, &f->waiting, link)
     {
+        // cppcheck-suppress uninitvar ; it does not see that TAILQ_FOREACH sets call
         bool fits = count < MESSAGE_LINES_MAX && *bytes + call->len <= GROUP_MAX && !call->alone;
         if (count > 0 && !fits) {
             break;

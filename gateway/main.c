@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #define REAP_EVERY_MS 1000
-#define SPARE_FILES 64          // descriptors that are not for connections
+#define SPARE_FILES 64ul        // descriptors that are not for connections
 #define CONNECTIONS_MAX 8192u   // about 100 MB, when all are there
 #define STOP_MARGIN_NS NS_PER_S // on top of what a request may take
 
@@ -174,6 +174,7 @@ int main(int argc, char **argv)
 {
     struct settings settings = {.ready_fd = -1};
     int exit_code;
+    proc_confine();
     if (conf_load("sluice-gateway", "Serves Sluice's HTTP API and hands requests to the scheduler.", options,
                   sizeof(options) / sizeof(options[0]), &settings, argc, argv, &exit_code) == CONF_EXIT) {
         return exit_code;

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#define DELAY_MAX_NS (7 * 86400 * NS_PER_S)
+#define DELAY_MAX_NS (7 * INT64_C(86400) * NS_PER_S)
 #define EXTEND_MAX_NS (86400 * NS_PER_S)
 
 enum err lease_decode(const struct source *source, struct request *request, struct fault *fault)

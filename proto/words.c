@@ -107,7 +107,7 @@ bool queue_name_valid(const char *text)
     while (is_lower_or_digit(text[len]) || text[len] == '.' || text[len] == '_' || text[len] == '-') {
         len++;
     }
-    return text[len] == '\0' && len <= QUEUE_NAME_MAX;
+    return len <= QUEUE_NAME_MAX && text[len] == '\0';
 }
 
 bool idempotency_key_valid(const char *text)

@@ -46,17 +46,17 @@ struct queue_load {
 };
 MUST_CHECK enum err engine_add_queue(struct engine *engine, const struct queue_load *load);
 // New settings or a new target. After a change of rate or burst the bucket is empty.
-void engine_change_queue(struct engine *engine, int64_t queue, const struct queue_settings *settings,
+void engine_change_queue(struct engine *engine, int64_t id, const struct queue_settings *settings,
                          const struct target_traits *traits, struct mono now);
 // Its target is another one: holds and failures of the old one mean nothing.
-void engine_new_target(struct engine *engine, int64_t queue);
+void engine_new_target(struct engine *engine, int64_t id);
 // ERR_QUEUE_NOT_EMPTY while anything of it waits, is not due or is in flight.
 MUST_CHECK enum err engine_check_empty(const struct engine *engine, int64_t queue, struct fault *fault);
-void engine_remove_queue(struct engine *engine, int64_t queue); // it is empty
+void engine_remove_queue(struct engine *engine, int64_t id); // it is empty
 enum pause { PAUSE_OFF, PAUSE_ON };
-void engine_pause(struct engine *engine, int64_t queue, enum pause pause);
+void engine_pause(struct engine *engine, int64_t id, enum pause pause);
 // How many batches workers wait for at this moment, on a queue whose target is pull.
-void engine_demand(struct engine *engine, int64_t queue, uint32_t batches);
+void engine_demand(struct engine *engine, int64_t id, uint32_t batches);
 
 // A delivery that is still running while the engine is built anew; `started`: when it was dispatched,
 // `cancelled`: its ingestion was.

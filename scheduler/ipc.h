@@ -28,8 +28,8 @@ struct ipc_message {
     struct ipc_context *context;
 };
 
-// A connection ended on which a kept message (ipc_keep) came that is not answered yet. Posted as INBOX_GONE; the
-// loop frees it with free().
+// A connection ended on which a kept message (ipc_keep) came that is not answered yet. Posted as INBOX_GONE;
+// the loop frees it with free().
 struct ipc_gone {
     struct inbox_item item;
     uint32_t pipe;
@@ -41,9 +41,9 @@ struct ipc_gone {
 // is never taken for a stale one.)
 MUST_CHECK enum err ipc_open(const char *url, struct inbox *inbox, struct ipc **ipc, struct fault *fault);
 // The message is answered much later (a lease that waits): its context no longer counts among those that read
-// requests, and another one takes its place. When the connection ends before the reply, or has ended already, an
-// ipc_gone follows: one for all its kept messages, or one more for each that is kept later. The loop's thread.
-// ERR_OVERLOADED (IPC_KEPT_MAX are kept, or ipc_close was called), ERR_NO_MEMORY: it is not kept.
+// requests, and another one takes its place. When the connection ends before the reply, or has ended already,
+// an ipc_gone follows: one for all its kept messages, or one more for each that is kept later. The loop's
+// thread. ERR_OVERLOADED (IPC_KEPT_MAX are kept, or ipc_close was called), ERR_NO_MEMORY: it is not kept.
 MUST_CHECK enum err ipc_keep(struct ipc_message *message);
 // Sends the lines (one for each request; `lines` is copied or taken: it is empty afterwards) and frees the
 // message with its requests. If the peer is gone the reply is dropped.

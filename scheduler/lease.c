@@ -326,22 +326,22 @@ static struct lease *find_waiting(const struct line *line, const struct id *id)
     return NULL;
 }
 
-// The newer message takes the place of the lease's, which leaves in `newer`.
-static void replace(struct leases *leases, struct lease *lease, struct lease *newer)
+// The newer message takes the place of the earlier one's, which leaves in `newer`.
+static void replace(struct leases *leases, struct lease *earlier, struct lease *newer)
 {
-    struct ipc_message *message = lease->grant.message;
+    struct ipc_message *message = earlier->grant.message;
 
-    lease->grant.message = newer->grant.message;
+    earlier->grant.message = newer->grant.message;
     newer->grant.message = message;
-    lease->end = newer->end;
-    lease->gone = false;
-    if (lease->due.at == 0) {
+    earlier->end = newer->end;
+    earlier->gone = false;
+    if (earlier->due.at == 0) {
         return; // it has got batches in this turn, of those it asked for before
     }
-    heap_move(&leases->ends, &lease->due, lease->end.ns);
-    lease->line->demand -= lease->max;
-    lease->line->demand += newer->max;
-    lease->max = newer->max;
+    heap_move(&leases->ends, &earlier->due, earlier->end.ns);
+    earlier->line->demand -= earlier->max;
+    earlier->line->demand += newer->max;
+    earlier->max = newer->max;
 }
 
 enum err leases_wait(struct leases *leases, int64_t queue, struct ipc_message *message, struct mono now,
@@ -603,5 +603,7 @@ struct mono leases_wake(const struct leases *leases)
     const struct heap_node *end = heap_top(&leases->ends);
     const struct heap_node *due = heap_top(&leases->dues);
 
-    return mono_min(end ? (struct mono){end->key} : MONO_NEVER, due ? (struct mono){due->key} : MONO_NEVER);
+    struct mono first_end = {end ? end->key : MONO_NEVER.ns};
+    struct mono first_due = {due ? due->key : MONO_NEVER.ns};
+    return mono_min(first_end, first_due);
 }

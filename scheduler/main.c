@@ -209,6 +209,7 @@ static void close_if_open(int fd)
 int main(int argc, char **argv)
 {
     struct settings settings = {.ready_fd = -1};
+    proc_confine();
     int signals = proc_signals(); // before anything else: a signal is never missed
     int code = EXIT_CODE_OK;
     if (conf_load("sluice-scheduler",
@@ -224,7 +225,6 @@ int main(int argc, char **argv)
                           "the path of the data directory is too long for a socket: give --ipc");
         }
     }
-    umask(0027);
     int data_lock = -1;
     int socket_lock = -1;
     struct loop loop = {.max_waiting = settings.max_waiting,

@@ -3,6 +3,7 @@
 #include "scheduler/engine_state.h"
 #include "scheduler/estimate.h"
 
+#include <assert.h>
 #include <string.h>
 
 // ---- the future of a queue, as one ingestion sees it ----
@@ -231,6 +232,7 @@ static struct estimate future(const struct queue *queue, struct mono now, struct
     };
     if (queue_breaker_open(queue)) {
         estimate.probing = queue->in_flight == 0;
+        assert(estimate.probing || estimate.in_flight > 0); // then ends has its first
         struct mono closes = estimate.probing ? queue->figures.probe_at : ends[0];
         estimate.from = mono_max(estimate.from, closes);
     }

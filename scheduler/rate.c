@@ -56,7 +56,7 @@ uint32_t rate_burst(struct rate rate, uint32_t set)
     if (rate.count == 0) {
         return 1;
     }
-    wide burst = (wide)rate.count * BURST_SPAN_NS / rate.per_ns;
+    wide burst = (wide)rate.count * (wide)BURST_SPAN_NS / rate.per_ns;
     if (burst < 1) {
         return 1;
     }

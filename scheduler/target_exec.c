@@ -74,8 +74,8 @@ static void act_on_events(struct exec *exec)
 {
     const struct heap_node *first = heap_top(&exec->deadlines);
     struct epoll_event events[EVENTS_MAX];
-    int count =
-        target_thread_wait(&exec->thread, events, EVENTS_MAX, first ? (struct mono){first->key} : MONO_NEVER);
+    struct mono wake = {first ? first->key : MONO_NEVER.ns};
+    int count = target_thread_wait(&exec->thread, events, EVENTS_MAX, wake);
 
     for (int i = 0; i < count; i++) {
         struct watch *watch = events[i].data.ptr;

@@ -4,6 +4,7 @@
 #define SLUICE_TESTS_GW_FIXTURE_H
 
 #include "proto/reply.h"
+#include "tests/support/process.h"
 
 #include <criterion/criterion.h>
 #include <netinet/in.h>
@@ -58,7 +59,10 @@ static inline uint16_t gw_free_port(void)
 static inline pid_t gw_spawn(const char *const *arguments, int log_fd)
 {
     char *argv[24] = {strdup("sluice-gateway")};
-    char *const env[] = {NULL};
+    struct program_path program = program_path("sluice-gateway");
+    char *tsan = NULL; // the one variable that is passed on
+    cr_assert(asprintf(&tsan, "TSAN_OPTIONS=%s", getenv("TSAN_OPTIONS") ? getenv("TSAN_OPTIONS") : "") > 0);
+    char *const env[] = {tsan, NULL};
     for (size_t i = 0; arguments[i]; i++) {
         cr_assert(i + 2 < COUNT(argv));
         argv[i + 1] = strdup(arguments[i]);
@@ -68,9 +72,10 @@ static inline pid_t gw_spawn(const char *const *arguments, int log_fd)
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         dup2(log_fd, STDERR_FILENO);
-        execve(SLUICE_BIN_DIR "/sluice-gateway", argv, env);
+        execve(program.text, argv, env);
         _exit(127);
     }
+    free(tsan);
     for (size_t i = 0; argv[i]; i++)
         free(argv[i]);
     return pid;

@@ -35,9 +35,19 @@ static void place_files(const struct process_plan *plan, int ready)
     }
 }
 
+struct program_path program_path(const char *name)
+{
+    struct program_path path;
+    const char *dir = getenv("SLUICE_TEST_BIN_DIR");
+    int len = snprintf(path.text, sizeof(path.text), "%s/%s", dir ? dir : SLUICE_BIN_DIR, name);
+    cr_assert(len > 0 && (size_t)len < sizeof(path.text));
+    return path;
+}
+
 static void fill_environment(const struct process_plan *plan, char **into)
 {
-    static const char *const passed[] = {"PATH", "ASAN_OPTIONS", "LSAN_OPTIONS", "UBSAN_OPTIONS", "HOME"};
+    static const char *const passed[] = {"PATH",          "ASAN_OPTIONS", "LSAN_OPTIONS",
+                                         "UBSAN_OPTIONS", "TSAN_OPTIONS", "HOME"};
     size_t count = 0;
     for (size_t i = 0; i < sizeof(passed) / sizeof(passed[0]); i++) {
         const char *value = getenv(passed[i]);

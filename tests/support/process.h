@@ -21,6 +21,14 @@ struct process_plan {
     bool ready_fd;                  // it is given --ready-fd
 };
 
+// The path of a program under test, by its name: the one this tree built, or that in $SLUICE_TEST_BIN_DIR, so
+// that programs can be tried that were built in a way in which Criterion itself does not run
+// (ThreadSanitizer).
+struct program_path {
+    char text[512];
+};
+struct program_path program_path(const char *name);
+
 struct process {
     pid_t pid; // 0: there is none
     int ready; // the pipe it says so on; -1: none

@@ -23,8 +23,7 @@
 // What a test has not ended itself. A fixture of Criterion takes no argument.
 static struct sluice *running;
 
-static const char *const programs[PARTS] = {SLUICE_BIN_DIR "/sluice-scheduler",
-                                            SLUICE_BIN_DIR "/sluice-gateway"};
+static const char *const programs[PARTS] = {"sluice-scheduler", "sluice-gateway"};
 
 static void format(char *text, const char *pattern, ...) __attribute__((format(printf, 2, 3)));
 static void format(char *text, const char *pattern, ...)
@@ -118,7 +117,8 @@ static struct process start(struct sluice *sluice, enum part part)
         arguments[count++] = sluice->flags[part][i];
     }
     arguments[count] = NULL;
-    return process_start(&(struct process_plan){.program = programs[part],
+    struct program_path program = program_path(programs[part]);
+    return process_start(&(struct process_plan){.program = program.text,
                                                 .arguments = arguments,
                                                 .environment = sluice->environment[part],
                                                 .directory = sluice->dir,
@@ -147,7 +147,8 @@ int sluice_run(const struct sluice *sluice, enum part part, const char *const *a
 {
     char *output_path = sluice_path(sluice, "run.out"), *errors_path = sluice_path(sluice, "run.err");
     (void)unlink(errors_path); // a log is appended to
-    int code = process_run(&(struct process_plan){.program = programs[part],
+    struct program_path program = program_path(programs[part]);
+    int code = process_run(&(struct process_plan){.program = program.text,
                                                   .arguments = arguments,
                                                   .environment = environment,
                                                   .directory = sluice->dir,

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -45,6 +46,13 @@ static mode_t mode_of(const char *path)
     struct stat st;
     cr_assert_eq(stat(path, &st), 0, "%s", path);
     return st.st_mode & 07777;
+}
+
+Test(proc, confined_for_good)
+{
+    proc_confine();
+    cr_assert_eq(umask(0), 0027);
+    cr_assert_eq(prctl(PR_GET_NO_NEW_PRIVS, 0ul, 0ul, 0ul, 0ul), 1);
 }
 
 Test(proc, signals_arrive_at_the_descriptor)
