@@ -18,6 +18,8 @@ Usage: ./run.sh [COMMAND]
   bench    install what is missing for it too, then measure: figures beside other servers' in one table, and in
            build/bench/results.json; --quick for shorter rounds, --waiting N for the largest backlog (1000000), names for
            some only: post status ipc bulk dispatch jitter backlog; --markdown and --plot FILE show the last results
+  fuzz     install what is missing for it too, then run each fuzzer (tests/fuzz): SECONDS of each (30), names for some
+           only: body conf headers line message store; an input that breaks something is kept in build-fuzz/broken
   clean    remove what was built (never the data)
   help     this text
 
@@ -48,6 +50,7 @@ build_packages=(build-essential cmake ninja-build pkg-config libcjson-dev libcur
     libsqlite3-dev libsystemd-dev uuid-dev ca-certificates)
 test_packages=(libcriterion-dev libmicrohttpd-dev nng-utils)
 lint_packages=(clang-format clang-tidy cppcheck shellcheck)
+fuzz_packages=(clang libclang-rt-dev llvm)
 bench_packages=(wrk python3 python3-fastapi uvicorn python3-uvloop python3-httptools)
 
 install_missing() {
@@ -249,6 +252,52 @@ run_bench() {
     install_missing "${build_packages[@]}" "${bench_packages[@]}"
     build release bench >&2
     exec /usr/bin/python3 -B "$root/tests/bench/bench.py" "$@"
+}
+
+# --- Fuzzing --------------------------------------------------------------------------------------------------------
+
+# Runs a fuzzer for so many seconds, from the committed corpus and what earlier runs found beside it. Prints one line;
+# when it broke, also the end of its output.
+fuzz() {
+    local name=$1 seconds=$2 dir=build-fuzz code=0 log=build-fuzz/fuzz/$1.log found=build-fuzz/found/$1
+    mkdir -p "$found" "$dir/broken"
+    "$dir/fuzz/fuzz_$name" -max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=2048 \
+        -print_final_stats=1 -use_value_profile=1 -dict=tests/fuzz/words.dict -artifact_prefix="$dir/broken/$name-" \
+        "$found" "tests/fuzz/corpus/$name" </dev/null >"$log" 2>&1 || code=$?
+    awk -v name="$name" '
+        /^INFO: Loaded .* counters\)/ { edges = $5; gsub(/[^0-9]/, "", edges) }
+        / cov: [0-9]+ / { for (i = 1; i < NF; i++) if ($i == "cov:") covered = $(i + 1) }
+        /^stat::number_of_executed_units:/ { units = $2 }
+        /^stat::average_exec_per_sec:/ { speed = $2 }
+        END { printf "%-8s %10d executions, %6d/s, %5d of %5d edges\n", name, units, speed, covered, edges }
+    ' "$log"
+    [[ $code -ne 0 ]] || return 0
+    tail -n 60 "$log" >&2
+    say "fuzz_$name broke (status $code): the input is in $root/$dir/broken, all of the output in $root/$log"
+    return 1
+}
+
+run_fuzz() {
+    local seconds=30 names=() name code=0
+    if [[ ${1:-} =~ ^[0-9]+$ ]]; then
+        seconds=$1
+        shift
+    fi
+    cd "$root"
+    for name in tests/fuzz/fuzz_*.c; do
+        name=${name##*/fuzz_}
+        names+=("${name%.c}")
+    done
+    for name in "$@"; do
+        [[ " ${names[*]} " == *" $name "* ]] || bad_argument "$name"
+    done
+    [[ $# -eq 0 ]] || names=("$@")
+    install_missing "${build_packages[@]}" "${fuzz_packages[@]}"
+    build fuzz fuzz >&2
+    for name in "${names[@]}"; do
+        fuzz "$name" "$seconds" || code=1
+    done
+    return "$code"
 }
 
 # --- Running --------------------------------------------------------------------------------------------------------
@@ -467,6 +516,7 @@ build) build_programs ;;
 test) run_tests "${@:2}" ;;
 lint) lint "${@:2}" ;;
 bench) run_bench "${@:2}" ;;
+fuzz) run_fuzz "${@:2}" ;;
 clean) rm -rf "$root"/build "$root"/build-* ;;
 help | -h | --help) usage ;;
 *) bad_argument "$1" ;;

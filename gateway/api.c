@@ -99,7 +99,12 @@ static bool take_list_limit(const char *value, struct request *request)
 
 static bool take_list_cursor(const char *value, struct request *request)
 {
-    return count_parse(value, &request->list.cursor);
+    uint64_t cursor;
+    if (!count_parse(value, &cursor) || cursor > INT64_MAX) {
+        return false;
+    }
+    request->list.cursor = cursor;
+    return true;
 }
 
 static bool take_list_status(const char *value, struct request *request)

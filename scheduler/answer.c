@@ -343,7 +343,7 @@ void answer(struct loop *loop, const struct request *request, struct buf *out)
     case OP_ACK:
     case OP_NACK:
     case OP_EXTEND:
-        assert(!"no question");
+        assert(false && "no question");
         break;
     }
 }

@@ -40,6 +40,12 @@ static enum err refuse_newer(const char *path, int64_t version, struct fault *fa
                      (long long)version, store_schema_version);
 }
 
+// By its permissions, or by a version in its header.
+static enum err refuse_readonly(const char *path, struct fault *fault)
+{
+    return fault_set(fault, ERR_STORAGE_REFUSED, "%s can be read only, not written", path);
+}
+
 // Looks at the header (https://www.sqlite.org/fileformat.html#the_database_header) before SQLite does,
 // because merely opening another program's database can change it.
 static enum err check_header(const char *path, bool *exists, struct fault *fault)
@@ -75,6 +81,8 @@ static enum err refuse(sqlite3 *db, int rc, const char *path, struct fault *faul
     switch (rc & 0xff) {
     case SQLITE_BUSY:
         return fault_set(fault, ERR_STORAGE_REFUSED, "%s is in use by another process", path);
+    case SQLITE_READONLY:
+        return refuse_readonly(path, fault);
     case SQLITE_NOTADB:
     case SQLITE_CORRUPT:
     case SQLITE_ERROR: // a table or a column that should be there is not
@@ -212,6 +220,9 @@ static enum err open_existing(struct store *store, const struct paths *paths, st
     }
     if (rc == SQLITE_OK) {
         rc = user_version(store->db, &version);
+    }
+    if (rc == SQLITE_OK && sqlite3_db_readonly(store->db, "main") == 1) {
+        return refuse_readonly(path, fault);
     }
     if (rc == SQLITE_OK && version > store_schema_version) { // a newer header may still be in the log
         return refuse_newer(path, version, fault);

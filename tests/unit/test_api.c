@@ -89,7 +89,7 @@ Test(api, list_queries)
     cr_expect_eq(request.list.cursor, 0);
 
     cr_assert_eq(
-        query("/ingestions?status=yet_to_start&priority=LOW&queue=a-b&limit=1&cursor=18446744073709551615",
+        query("/ingestions?status=yet_to_start&priority=LOW&queue=a-b&limit=1&cursor=9223372036854775807",
               &request, NULL),
         ERR_OK);
     cr_expect(request.list.has_status && request.list.has_priority && request.list.has_queue);
@@ -97,7 +97,7 @@ Test(api, list_queries)
     cr_expect_eq(request.list.priority, PRIORITY_LOW);
     cr_expect_str_eq(request.list.queue, "a-b");
     cr_expect_eq(request.list.limit, 1);
-    cr_expect_eq(request.list.cursor, UINT64_MAX);
+    cr_expect_eq(request.list.cursor, INT64_MAX);
 }
 
 Test(api, bad_queries_are_named)
@@ -120,6 +120,7 @@ Test(api, bad_queries_are_named)
         {"/ingestions?priority=high", "priority"},
         {"/ingestions?queue=", "queue"},
         {"/ingestions?queue=Q", "queue"},
+        {"/ingestions?cursor=9223372036854775808", "cursor"},
         {"/ingestions?cursor=18446744073709551616", "cursor"},
         {"/ingestions?offset=1", "offset"},
         {"/ingestions?page=1", "page"},

@@ -251,6 +251,18 @@ Test(store_open, broken_files_are_refused)
     fixture_free(&f);
 }
 
+// The header says who may write: a version above 2 is for reading only.
+Test(store_open, a_store_that_may_only_be_read_is_refused)
+{
+    for (uint8_t read_version = 1; read_version <= 2; read_version++) {
+        struct fixture f;
+        fixture_filled(&f);
+        write_at(&f, 18, (uint8_t[]){3, read_version}, 2);
+        expect_refused(&f, "can be read only");
+        fixture_free(&f);
+    }
+}
+
 Test(store_open, a_directory_that_is_none_is_refused)
 {
     struct store *store;
