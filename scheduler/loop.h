@@ -19,6 +19,7 @@ struct loop {
     int ready_fd;        // -1: none
 
     struct engine *engine;
+    int64_t age_offset_ns; // of the age clock to the monotonic one
     struct inbox *inbox;
     struct ipc *ipc;
     struct targets *targets;

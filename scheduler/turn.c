@@ -124,7 +124,8 @@ static enum err expire(struct loop *loop, const struct turn *t, const struct due
 {
     struct removal removals[DUE_AT_ONCE];
     int64_t next;
-    enum err err = store_expire(loop->store, due->queue, t->wall, removals, count, &next);
+    enum err err = store_expire(loop->store, due->queue, t->wall, engine_age(loop->engine, t->now), removals,
+                                count, &next);
     for (size_t i = 0; i < *count && err == ERR_OK; i++) {
         engine_removed(loop->engine, &removals[i]);
     }
