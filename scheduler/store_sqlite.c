@@ -232,10 +232,15 @@ enum err store_written(struct store *store, enum err err)
     if (err != ERR_OK) {
         store_rollback(store);
     }
+    store->no_room = store->no_room || err == ERR_STORAGE_FULL;
     return err;
 }
 
+// On a full disk there may be room in the log when it begins anew: it keeps its file, and the database may
+// have free pages.
 enum err store_tend(struct store *store)
 {
-    return store->wal_frames < CHECKPOINT_FRAMES ? ERR_OK : checkpoint(store);
+    bool worth = store->wal_frames >= (store->no_room ? 1 : CHECKPOINT_FRAMES);
+    store->no_room = false;
+    return worth ? checkpoint(store) : ERR_OK;
 }

@@ -359,7 +359,8 @@ enum err turn(struct loop *loop, struct mono now)
     struct fault fault;
     enum err failed = ERR_STORAGE_FULL; // as long as the store is known to have no room
     enum err fatal = ERR_OK;
-    if (!mono_before(now, loop->blocked_until)) {
+    bool tried = !mono_before(now, loop->blocked_until);
+    if (tried) {
         failed = loop->cut_off ? recover(loop, &fault) : ERR_OK; // what a full disk prevented before
         if (failed == ERR_OK) {
             failed = transact(loop, &t);
@@ -381,7 +382,7 @@ enum err turn(struct loop *loop, struct mono now)
         reply_none(&t);
     }
     turn_fini(&t);
-    if (fatal == ERR_OK && failed == ERR_OK) {
+    if (fatal == ERR_OK && tried && (failed == ERR_OK || failed == ERR_STORAGE_FULL)) {
         fatal = store_tend(loop->store);
         if (fatal == ERR_STORAGE_FULL) {
             fatal = ERR_OK; // housekeeping can wait; the next commit will say so
