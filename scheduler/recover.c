@@ -259,6 +259,7 @@ enum err recover(struct loop *loop, struct fault *fault)
     enum err full = ERR_OK;
     engine_free(loop->engine);
     loop->engine = NULL;
+    loop->retention.unknown = true;
 
     enum err err = sorted_live(loop, &sorted);
     if (err == ERR_OK) {

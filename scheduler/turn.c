@@ -230,6 +230,8 @@ static enum err store_dispatched(struct loop *loop, struct turn *t)
         d->excused = rows[i].excused;
         d->ingestion = rows[i].ingestion;
         d->batch = batch_id(&rows[i].ingestion, d->place.index);
+        t->leaves += 2; // its ingestion may have no other batch
+        t->leaves += d->ids != NULL ? LEFT_BY_IDS(strlen(d->ids)) : 0;
     }
     return err;
 }
@@ -367,7 +369,10 @@ enum err turn(struct loop *loop, struct mono now)
         }
         if (failed == ERR_OK) {
             loop->failing = false;
-            loop->commits += t.changes + t.dispatch_count > 0 || t.settled != NULL;
+            if (t.changes + t.dispatch_count > 0 || t.settled != NULL) {
+                loop->commits++;
+                retain_committed(loop, &t);
+            }
             start_deliveries(loop, &t);
             forget_settled(loop, &t);
             log_failures(loop, now);
