@@ -104,6 +104,7 @@ enum err accept_flush(struct loop *loop, struct turn *t)
     enum err err = store_insert(loop->store, t->inserts + first, t->insert_count - first);
     for (size_t i = first; i < t->insert_count && err == ERR_OK; i++) {
         if (t->inserts[i].result == INSERT_NEW) {
+            t->leaves += 1 + LEFT_BY_IDS(t->inserts[i].request->ids.len);
             err = engine_accepted(loop->engine, &t->admissions[i], t->inserts[i].seq, t->now);
         } else {
             engine_declined(loop->engine, &t->admissions[i]);

@@ -278,8 +278,9 @@ static void put_stats(const struct loop *loop, struct buf *out, size_t start)
         }
         put_queue(loop, &view, out);
     }
-    buf_printf(out, "],\"queues_total\":%zu,\"commits\":%llu,\"requests\":%llu", count,
-               (unsigned long long)loop->commits, (unsigned long long)loop->requests);
+    buf_printf(out, "],\"queues_total\":%zu,\"commits\":%llu,\"requests\":%llu,\"removed\":%llu", count,
+               (unsigned long long)loop->commits, (unsigned long long)loop->requests,
+               (unsigned long long)loop->retention.removed);
     reply_close(out);
 }
 

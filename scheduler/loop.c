@@ -198,13 +198,17 @@ static enum err serve(struct loop *loop, struct wait *wait)
         if (loop->ending && (drained || !mono_before(mono_now(), deadline))) {
             return loop->done == NULL ? ERR_OK : ERR_STORAGE_FULL;
         }
+        struct mono wake = targets_run(loop->targets, mono_now()); // the turn has started deliveries
+        err = retain_step(loop);
+        if (err != ERR_OK) {
+            return err;
+        }
         bool more = loop->retries || loop->done != NULL;
         if (loop->messages != NULL || (more && !loop->failing)) {
             continue; // a turn does a bounded amount; the rest is next
         }
-        struct mono wake = targets_run(loop->targets, mono_now()); // the turn has started deliveries
         struct mono decide = loop->ending ? deadline : engine_wake(loop->engine);
-        decide = mono_min(decide, leases_wake(loop->leases));
+        decide = mono_min(decide, mono_min(leases_wake(loop->leases), retain_wake(loop)));
         if (loop->failing || loop->cut_off) {
             decide = mono_min(decide, loop->blocked_until); // whether there is room again
         }

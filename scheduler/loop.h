@@ -11,6 +11,19 @@
 #include "scheduler/store.h"
 #include "scheduler/target.h"
 
+// How long finished ingestions are kept, and how far their removal has come. See retain.c.
+#define RETAIN_FOREVER INT64_MAX
+struct retention {
+    int64_t keep_ns;
+    struct mono due; // when the first that finished has been kept so long; MONO_NEVER: none has finished
+    bool unknown;    // the store has to be asked for it
+    struct mono blocked_until;
+    struct mono busy_until; // there was a dispatch not long before
+    size_t allowance;       // rows that may go all the same
+    bool failing;
+    uint64_t removed; // ingestions
+};
+
 struct loop {
     struct store *store; // borrowed
     uint64_t max_waiting;
@@ -19,6 +32,7 @@ struct loop {
     int ready_fd;        // -1: none
 
     struct engine *engine;
+    int64_t age_offset_ns; // of the age clock to the monotonic one
     struct inbox *inbox;
     struct ipc *ipc;
     struct targets *targets;
@@ -34,6 +48,8 @@ struct loop {
     struct delivery *live; // all deliveries that were started and are not yet settled, leased ones among them
     size_t live_count;
     size_t leased_count;
+
+    struct retention retention;
 
     struct mono blocked_until; // the store had no room: nothing is written before
     bool failing;              // the last commit did
@@ -64,6 +80,14 @@ void loop_take(struct loop *loop);
 // their queue says what becomes of them. ERR_STORAGE_FULL: the engine is there, but there was no room to
 // write that down (loop->cut_off); nothing may be dispatched before another recover succeeds.
 MUST_CHECK enum err recover(struct loop *loop, struct fault *fault);
+
+// retain.c: before loop_run.
+void retain_init(struct retention *retention, int64_t keep_ns);
+// Removes a bounded number of rows of what has been kept long enough, if there is something and this is a
+// good moment. Between transactions. Only ERR_STORAGE_IO and the like say that the loop cannot go on.
+MUST_CHECK enum err retain_step(struct loop *loop);
+// When it is time for a step if nothing else happens; MONO_NEVER when it is not.
+struct mono retain_wake(const struct loop *loop);
 
 // turn.c: one turn. Anything but ERR_OK means that the loop cannot go on.
 MUST_CHECK enum err turn(struct loop *loop, struct mono now);

@@ -24,6 +24,7 @@ struct settings {
     char *ipc;
     char *data;
     uint64_t max_waiting;
+    int64_t retain_ns;
     int ready_fd;              // -1: none
     struct queue_change queue; // the default queue's
 };
@@ -91,6 +92,18 @@ static bool parse_max_waiting(const char *text, void *into)
     return true;
 }
 
+static bool parse_retain(const char *text, void *into)
+{
+    int64_t ns;
+    if (strcmp(text, "forever") == 0) {
+        ns = RETAIN_FOREVER;
+    } else if (!duration_parse(text, &ns) || ns < NS_PER_S) {
+        return false;
+    }
+    *(int64_t *)into = ns;
+    return true;
+}
+
 static bool parse_dir(const char *text, void *into)
 {
     return text[0] != '\0' && conf_text(text, into);
@@ -110,6 +123,9 @@ static const struct conf_option options[] = {
     {"max-waiting", "N", "100000000", "a number from 1 to 1000000000000",
      "batches that may wait; past it new work is refused (429)", parse_max_waiting,
      offsetof(struct settings, max_waiting)},
+    {"retain", "DURATION", "7d", "a duration from 1s to 3650d, or forever",
+     "how long an ingestion is kept after it has finished", parse_retain,
+     offsetof(struct settings, retain_ns)},
     {"rate", "N/DURATION", "1/5s", "a rate such as 1/5s, 100/s, 5000/1m or unlimited",
      "dispatches of the default queue", parse_rate, offsetof(struct settings, queue.rate)},
     {"burst", "N", NULL, "a number from 1 to 1000000",
@@ -231,6 +247,7 @@ int main(int argc, char **argv)
                         .ipc_url = settings.ipc,
                         .signals = signals,
                         .ready_fd = settings.ready_fd};
+    retain_init(&loop.retention, settings.retain_ns);
     (void)proc_raise_files();
     code = loop.signals < 0 ? refuse(EXIT_CODE_SOFTWARE, "signals cannot be watched") : EXIT_CODE_OK;
     if (code == EXIT_CODE_OK) {

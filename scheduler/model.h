@@ -161,6 +161,7 @@ struct finish_row {
     struct batch_key key;
     enum batch_state state; // BATCH_COMPLETED, BATCH_FAILED, BATCH_CANCELLED, BATCH_BACKOFF or BATCH_WAITING
     struct wall now;
+    int64_t age_ns;    // now, on the age clock
     struct mono due;   // BATCH_BACKOFF
     bool excused;      // this attempt does not count against max_attempts
     bool interrupted;  // the scheduler ended while it was in flight

@@ -21,7 +21,8 @@ static enum err refuse_unknown(struct ipc_request *r, const char *queue)
 static enum err cancel(struct loop *loop, const struct turn *t, struct ipc_request *r)
 {
     struct removal removal;
-    enum err err = store_cancel(loop->store, &r->request.ingestion.id, t->wall, &removal);
+    enum err err = store_cancel(loop->store, &r->request.ingestion.id, t->wall,
+                                engine_age(loop->engine, t->now), &removal);
     if (err == ERR_NOT_FOUND) {
         return refuse(r, err, "there is no ingestion with this ID");
     }

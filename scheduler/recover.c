@@ -99,10 +99,14 @@ static struct queue_row *find_row(struct queue_row *rows, size_t count, int64_t 
 
 // What becomes of such a batch is its queue's to say; the attempt is not held against it.
 static struct finish_row cut_off(const struct in_flight_row *row, const struct queue_row *queue,
-                                 struct wall now)
+                                 struct wall now, int64_t age_ns)
 {
-    struct finish_row finish = {
-        .key = row->key, .state = BATCH_WAITING, .now = now, .excused = true, .interrupted = true};
+    struct finish_row finish = {.key = row->key,
+                                .state = BATCH_WAITING,
+                                .now = now,
+                                .age_ns = age_ns,
+                                .excused = true,
+                                .interrupted = true};
     if (row->cancelled) {
         finish.state = BATCH_CANCELLED;
     } else if (queue != NULL && queue->settings.on_interrupt == ON_INTERRUPT_HOLD) {
@@ -141,6 +145,7 @@ static enum err settle_cut_off(struct loop *loop, const struct in_flight_row *in
 {
     struct finish_row *rows = calloc(count + 1, sizeof *rows);
     struct wall now = wall_now();
+    int64_t age_ns = mono_now().ns + loop->age_offset_ns;
     size_t n = 0;
     enum err err = ERR_OK;
     if (rows == NULL) {
@@ -149,7 +154,7 @@ static enum err settle_cut_off(struct loop *loop, const struct in_flight_row *in
     for (size_t i = 0; i < count; i++) {
         const struct in_flight_row *row = &in_flight[i];
         if (!row->leased && find_live(sorted, sorted_count, &row->key.place) == NULL) {
-            rows[n++] = cut_off(row, find_row(queues, queue_count, row->key.queue), now);
+            rows[n++] = cut_off(row, find_row(queues, queue_count, row->key.queue), now, age_ns);
         }
     }
     if (n > 0) {
@@ -215,18 +220,24 @@ static enum err add_flights(struct loop *loop, struct in_flight_row *rows, size_
     return err;
 }
 
-static enum err build_engine(struct loop *loop, const struct queue_row *queues, size_t count,
-                             struct fault *fault)
+static enum err load_age(struct loop *loop)
 {
     struct meta meta;
     struct buf flags;
     buf_init(&flags);
     enum err err = store_load_meta(loop->store, &meta, &flags);
     buf_fini(&flags);
-    if (err != ERR_OK) {
-        return err;
+    if (err == ERR_OK) {
+        loop->age_offset_ns = meta.age_offset_ns;
     }
-    loop->engine = engine_new(loop->max_waiting, meta.age_offset_ns);
+    return err;
+}
+
+static enum err build_engine(struct loop *loop, const struct queue_row *queues, size_t count,
+                             struct fault *fault)
+{
+    enum err err = ERR_OK;
+    loop->engine = engine_new(loop->max_waiting, loop->age_offset_ns);
     if (loop->engine == NULL) {
         return ERR_NO_MEMORY;
     }
@@ -248,8 +259,12 @@ enum err recover(struct loop *loop, struct fault *fault)
     enum err full = ERR_OK;
     engine_free(loop->engine);
     loop->engine = NULL;
+    loop->retention.unknown = true;
 
     enum err err = sorted_live(loop, &sorted);
+    if (err == ERR_OK) {
+        err = load_age(loop);
+    }
     if (err == ERR_OK) {
         err = store_has_retries(loop->store, &loop->retries);
     }

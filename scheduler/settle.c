@@ -69,6 +69,7 @@ static enum err decide(struct loop *loop, const struct turn *t, struct delivery 
     if (err != ERR_OK) {
         return err;
     }
+    row->age_ns = engine_age(loop->engine, t->now);
     if (known) {
         log_trouble(d, &queue, before, t->now);
     }

@@ -28,6 +28,9 @@ void store_close(struct store *store); // NULL is fine
 // ---- one transaction for each turn ----
 
 MUST_CHECK enum err store_begin(struct store *store);
+// For what may be lost when the power goes: the commit costs no sync. The next transaction that is begun in
+// the usual way makes it durable with its own commit.
+MUST_CHECK enum err store_begin_lazy(struct store *store);
 // Durable when it returns ERR_OK. A transaction that wrote nothing costs no sync.
 MUST_CHECK enum err store_commit(struct store *store);
 void store_rollback(struct store *store);
@@ -155,16 +158,16 @@ MUST_CHECK enum err store_take_due(struct store *store, int64_t queue, enum due_
                                    int64_t *next);
 // The same for DUE_DEADLINE: what of the ingestions has not started becomes cancelled, with error "deadline";
 // batches that were dispatched before and wait for another attempt stay. Looks at up to *count deadlines;
-// those of which nothing was left to cancel bring no removal.
-MUST_CHECK enum err store_expire(struct store *store, int64_t queue, struct wall now_wall,
+// those of which nothing was left to cancel bring no removal. age_ns: now, on the age clock.
+MUST_CHECK enum err store_expire(struct store *store, int64_t queue, struct wall now_wall, int64_t age_ns,
                                  struct removal *removals, size_t *count, int64_t *next);
 
 // Everything of the ingestion that waits or is not due becomes cancelled, and what is in flight will not be
 // tried again. ERR_NOT_FOUND, ERR_ALREADY_FINISHED (completed, or failed with no retry asked for); something
 // cancelled already is ERR_OK with nothing removed (removal->cancelled is false then). Cost does not depend
-// on the backlog.
+// on the backlog. age_ns: now, on the age clock.
 MUST_CHECK enum err store_cancel(struct store *store, const struct id *ingestion, struct wall now,
-                                 struct removal *removal);
+                                 int64_t age_ns, struct removal *removal);
 
 // Asks for the failed batches with first_seq <= seq <= last_seq of a queue to be tried again from attempt 1:
 // kept on disk until it is done, in steps, by store_run_retries. What fails after this call is not meant. A
@@ -180,6 +183,25 @@ struct retried_row {
 // of rows.
 MUST_CHECK enum err store_run_retries(struct store *store, struct retried_row *rows, size_t *count,
                                       bool *more);
+
+// ---- what finished long ago ----
+
+// An ingestion has finished when all its batches are in a final state, and until some are retried by hand.
+// The moment of the age clock when the first to do so finished; INT64_MIN when one is being removed,
+// DUE_NEVER when there is none.
+MUST_CHECK enum err store_first_finished(struct store *store, int64_t *finished_ns);
+struct removed {
+    size_t ingestions; // that are gone from now on
+    size_t rows;       // that went, of these and of others
+    int64_t next;      // as store_first_finished gives it now
+};
+// Removes ingestions that finished up to a moment of the age clock, the first to finish first, and no more
+// than max_rows (and what a chunk of IDs counts for). One is gone with the first of its rows: it cannot be
+// found, is in no list, and its ID and its key are free; the others may take further calls. None begins as
+// long as retries that were asked for are to be done.
+#define CHUNK_ROWS 4u // a chunk of 1,024 IDs counts as so many rows, since it has pages of its own
+MUST_CHECK enum err store_remove_old(struct store *store, int64_t finished_by_ns, size_t max_rows,
+                                     struct removed *removed);
 
 // ---- the status table ----
 

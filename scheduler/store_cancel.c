@@ -35,7 +35,7 @@ static enum err cancel_started(struct store *store, int64_t seq, enum batch_stat
 }
 
 static enum err cancel(struct store *store, const struct ingestion *ingestion, struct wall now,
-                       struct removal *removal)
+                       int64_t age_ns, struct removal *removal)
 {
     const struct ingestion_row *row = &ingestion->row;
     uint32_t fresh = row->progress[STATUS_YET_TO_START];
@@ -59,7 +59,7 @@ static enum err cancel(struct store *store, const struct ingestion *ingestion, s
     }
     if (err == ERR_OK) {
         err = stmt_run_one(BIND(store, STMT_COUNT_CANCEL, row->seq, ingestion->waiting, again + backoff,
-                                fresh + again + backoff, MARK_CANCELLED));
+                                fresh + again + backoff, MARK_CANCELLED, age_ns));
     }
     removal->cancelled = true;
     removal->waiting = ingestion->waiting;
@@ -68,12 +68,12 @@ static enum err cancel(struct store *store, const struct ingestion *ingestion, s
 }
 
 // Its failed batches stay so: a retry that was asked for and has not come to them passes them over.
-static enum err cancel_retry(struct store *store, const struct ingestion_row *row)
+static enum err cancel_retry(struct store *store, const struct ingestion_row *row, int64_t age_ns)
 {
     int64_t pending = 0;
     enum err err = stmt_integer(BIND(store, STMT_RETRY_PENDING, row->queue, row->seq), &pending);
     if (err == ERR_OK && pending > 0) {
-        err = stmt_run_one(BIND(store, STMT_COUNT_CANCEL, row->seq, 0, 0, 0, MARK_CANCELLED));
+        err = stmt_run_one(BIND(store, STMT_COUNT_CANCEL, row->seq, 0, 0, 0, MARK_CANCELLED, age_ns));
     }
     if (err != ERR_OK) {
         return store_written(store, err);
@@ -81,7 +81,8 @@ static enum err cancel_retry(struct store *store, const struct ingestion_row *ro
     return pending > 0 ? ERR_OK : ERR_ALREADY_FINISHED;
 }
 
-enum err store_cancel(struct store *store, const struct id *id, struct wall now, struct removal *removal)
+enum err store_cancel(struct store *store, const struct id *id, struct wall now, int64_t age_ns,
+                      struct removal *removal)
 {
     struct ingestion ingestion;
     sqlite3_stmt *stmt = store->statements[STMT_FIND_ID];
@@ -100,7 +101,7 @@ enum err store_cancel(struct store *store, const struct id *id, struct wall now,
     case STATUS_COMPLETED:
         return ERR_ALREADY_FINISHED;
     case STATUS_FAILED:
-        return cancel_retry(store, row);
+        return cancel_retry(store, row, age_ns);
     case STATUS_CANCELLED:
         return ERR_OK;
     case STATUS_YET_TO_START:
@@ -110,13 +111,13 @@ enum err store_cancel(struct store *store, const struct id *id, struct wall now,
     if ((ingestion.marks & MARK_CANCELLED) != 0) {
         return ERR_OK;
     }
-    return store_written(store, cancel(store, &ingestion, now, removal));
+    return store_written(store, cancel(store, &ingestion, now, age_ns, removal));
 }
 
 // ---- by a deadline ----
 
 static enum err expire(struct store *store, const struct ingestion *ingestion, struct wall now,
-                       struct removal *removal)
+                       int64_t age_ns, struct removal *removal)
 {
     const struct ingestion_row *row = &ingestion->row;
     uint32_t fresh = row->progress[STATUS_YET_TO_START];
@@ -140,8 +141,8 @@ static enum err expire(struct store *store, const struct ingestion *ingestion, s
         err = cancel_fresh(store, row->seq, now, "deadline");
     }
     if (err == ERR_OK) {
-        err =
-            stmt_run_one(BIND(store, STMT_COUNT_CANCEL, row->seq, removal->waiting, 0, fresh, MARK_EXPIRED));
+        err = stmt_run_one(
+            BIND(store, STMT_COUNT_CANCEL, row->seq, removal->waiting, 0, fresh, MARK_EXPIRED, age_ns));
     }
     return err;
 }
@@ -159,8 +160,8 @@ static enum err take_deadline(struct store *store, int64_t queue, struct wall no
     return found ? stmt_run_one(BIND(store, STMT_DELETE_DEADLINE, queue, due_ms, *seq)) : err;
 }
 
-enum err store_expire(struct store *store, int64_t queue, struct wall now_wall, struct removal *removals,
-                      size_t *count, int64_t *next)
+enum err store_expire(struct store *store, int64_t queue, struct wall now_wall, int64_t age_ns,
+                      struct removal *removals, size_t *count, int64_t *next)
 {
     enum err err = ERR_OK;
     size_t n = 0;
@@ -174,7 +175,7 @@ enum err store_expire(struct store *store, int64_t queue, struct wall now_wall, 
         bool found;
         err = find_ingestion(BIND(store, STMT_FIND_SEQ, seq), &found, &ingestion);
         if (err == ERR_OK && found && ingestion.row.progress[STATUS_YET_TO_START] > 0) {
-            err = expire(store, &ingestion, now_wall, &removals[n++]);
+            err = expire(store, &ingestion, now_wall, age_ns, &removals[n++]);
         }
         if (err != ERR_OK) {
             break;

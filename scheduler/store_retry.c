@@ -89,13 +89,15 @@ static enum err find_failed(struct store *store, struct retry *retry, struct har
             .end = column_u32(stmt, 1) + 1,
             .accepted_ns = sqlite3_column_int64(stmt, 3),
         };
+        bool gone = sqlite3_column_type(stmt, 4) == SQLITE_NULL;
         bool cancelled = (sqlite3_column_int64(stmt, 4) & MARK_CANCELLED) != 0;
         enum priority priority;
         if (!column_priority(stmt, 2, &priority)) {
             err = ERR_STORAGE_IO;
             break;
         }
-        if (h->looks == RETRY_LOOKS_MAX || (!cancelled && !harvest_add(h, retry->queue, priority, &one))) {
+        if (h->looks == RETRY_LOOKS_MAX ||
+            (!gone && !cancelled && !harvest_add(h, retry->queue, priority, &one))) {
             *done = false;
             break;
         }

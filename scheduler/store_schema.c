@@ -171,8 +171,13 @@ static const char add_queues[] =
 
 // Version 3: fewer rows for an ingestion. The IDs of a short one (IDS_SHORT_MAX) stand in its own row, and so
 // does the run of its batches that never started: next_idx to batch_count, while `fresh` is 1; it is NULL
-// once they have all started, are called off, or wait for not_before. Sequence numbers no longer need a table
-// of their own, because the newest ingestion is never removed.
+// once they have all started, are called off, or wait for not_before.
+//
+// And what finished long ago is removed: finished_ns is the moment of the age clock when all batches of an
+// ingestion had ended; it is NULL before, and after a retry by hand. (What finished in an older version is
+// taken to have done so when the newest was accepted.) A row of `gone` says what may be left of an ingestion
+// whose own row is no more: batches and chunks of IDs with lower numbers than these. Sequence numbers need no
+// table of their own: the newest ingestion leaves a stub, whose id is empty. There is one at the most.
 static const char fewer_rows[] =
     "CREATE TABLE ingestion_3 ("
     " seq INTEGER PRIMARY KEY,"
@@ -194,6 +199,7 @@ static const char fewer_rows[] =
     " accepted_ns INTEGER NOT NULL,"
     " not_before_ms INTEGER NOT NULL,"
     " deadline_ms INTEGER NOT NULL,"
+    " finished_ns INTEGER,"
     " owner INTEGER,"
     " idempotency_key TEXT,"
     " ids TEXT) STRICT;"
@@ -203,6 +209,8 @@ static const char fewer_rows[] =
     "i.triggered,"
     " i.completed, i.failed, i.cancelled, i.marks, i.created_ms, i.accepted_ns, i.not_before_ms, "
     "i.deadline_ms,"
+    " iif(i.completed + i.failed + i.cancelled = i.batch_count, (SELECT max(accepted_ns) FROM ingestion), "
+    "NULL),"
     " i.owner, i.idempotency_key, NULL"
     " FROM ingestion i LEFT JOIN waiting w ON w.queue = i.queue AND w.priority = i.priority AND w.seq = "
     "i.seq AND"
@@ -223,8 +231,13 @@ static const char fewer_rows[] =
     "CREATE INDEX ingestion_fresh ON ingestion (queue, priority) WHERE fresh IS NOT NULL;"
     "DELETE FROM waiting_count;"
     "INSERT INTO waiting_count WITH l(level) AS (VALUES (0), (1), (2), (3), (4)) SELECT queue, priority, "
-    "level,"
-    " seq >> (4 * (level + 1)), sum(waiting) AS n FROM ingestion, l WHERE waiting > 0 GROUP BY 1, 2, 3, 4;";
+    "level, seq >> (4 * (level + 1)), sum(waiting) AS n FROM ingestion, l WHERE waiting > 0 GROUP BY 1, 2, "
+    "3, 4;"
+    "CREATE INDEX ingestion_finished ON ingestion (finished_ns) WHERE finished_ns IS NOT NULL;"
+    "CREATE TABLE gone ("
+    " seq INTEGER PRIMARY KEY,"
+    " batches INTEGER NOT NULL,"
+    " chunks INTEGER NOT NULL) STRICT;";
 _Static_assert(IDS_SHORT_MAX == 512, "the SQL above names it by number");
 
 const char *const store_schema_steps[] = {create_everything, add_queues, fewer_rows};

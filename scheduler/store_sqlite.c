@@ -162,18 +162,45 @@ static enum err checkpoint(struct store *store)
     return store_sqlite_err(rc);
 }
 
-enum err store_begin(struct store *store)
+// SQLite carries this pragma out while it compiles it, so there is no statement to keep. As long as it is not
+// known that commits are synced they are taken not to be.
+static enum err set_synced(struct store *store)
+{
+    errno = 0;
+    int rc = sqlite3_exec(store->db, "PRAGMA synchronous = FULL", NULL, NULL, NULL);
+    store->lazy = rc != SQLITE_OK;
+    return store_sqlite_err(rc);
+}
+
+// The log is synced all the same before a checkpoint and when it begins anew.
+static enum err set_lazy(struct store *store)
+{
+    errno = 0;
+    store->lazy = true;
+    return store_sqlite_err(sqlite3_exec(store->db, "PRAGMA synchronous = NORMAL", NULL, NULL, NULL));
+}
+
+static enum err begin(struct store *store)
 {
     assert(!store->in_transaction);
-    if (store->wal_frames > CROWDED_FRAMES) {
-        enum err err = checkpoint(store);
-        if (err != ERR_OK) {
-            return err;
-        }
+    enum err err = store->wal_frames > CROWDED_FRAMES ? checkpoint(store) : ERR_OK;
+    if (err == ERR_OK) {
+        err = stmt_run(store->statements[STMT_BEGIN]);
+        store->in_transaction = err == ERR_OK;
     }
-    enum err err = stmt_run(store->statements[STMT_BEGIN]);
-    store->in_transaction = err == ERR_OK;
     return err;
+}
+
+enum err store_begin(struct store *store)
+{
+    enum err err = store->lazy ? set_synced(store) : ERR_OK;
+    return err == ERR_OK ? begin(store) : err;
+}
+
+enum err store_begin_lazy(struct store *store)
+{
+    enum err err = store->lazy ? ERR_OK : set_lazy(store);
+    return err == ERR_OK ? begin(store) : err;
 }
 
 enum err store_commit(struct store *store)
@@ -205,10 +232,15 @@ enum err store_written(struct store *store, enum err err)
     if (err != ERR_OK) {
         store_rollback(store);
     }
+    store->no_room = store->no_room || err == ERR_STORAGE_FULL;
     return err;
 }
 
+// On a full disk there may be room in the log when it begins anew: it keeps its file, and the database may
+// have free pages.
 enum err store_tend(struct store *store)
 {
-    return store->wal_frames < CHECKPOINT_FRAMES ? ERR_OK : checkpoint(store);
+    bool worth = store->wal_frames >= (store->no_room ? 1 : CHECKPOINT_FRAMES);
+    store->no_room = false;
+    return worth ? checkpoint(store) : ERR_OK;
 }

@@ -9,6 +9,7 @@
 // store_due.c      what waits for a moment, and what its moment brings
 // store_cancel.c   what is cancelled, by hand or by a deadline
 // store_retry.c    retries by hand
+// store_remove.c   what finished long ago
 // store_read.c     what start-up and the status table read
 // store_ids.c      the IDs of an ingestion, in chunks
 // store_waiting.c  the batches that wait, as runs
@@ -122,7 +123,7 @@
     X(FIND_ID, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE id = ?1")                                  \
     X(FIND_KEY, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE idempotency_key = ?1")                    \
     X(FIND_SEQ, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE seq = ?1")                                \
-    X(LIST, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE seq < ?1 ORDER BY seq DESC")                  \
+    X(LIST, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE seq < ?1 AND id <> x'' ORDER BY seq DESC")    \
     X(NEWEST, "SELECT seq, accepted_ns, created_ms FROM ingestion WHERE seq <= ?1 ORDER BY seq DESC "        \
               "LIMIT 1")                                                                                     \
     X(COUNT_DISPATCH, "UPDATE ingestion SET waiting = waiting - 1, triggered = triggered + ?2 "              \
@@ -132,11 +133,17 @@
     X(TAKE_LAST_FRESH, "UPDATE ingestion SET next_idx = ?2 + 1, fresh = NULL, waiting = waiting - 1, "       \
                        "triggered = triggered + 1 WHERE seq = ?1 AND batch_count = ?2 + 1")                  \
     X(COUNT_RETURN, "UPDATE ingestion SET waiting = waiting + 1 WHERE seq = ?1")                             \
-    X(COUNT_FINISH, "UPDATE ingestion SET triggered = triggered - 1, completed = completed + ?2, "           \
-                    "failed = failed + ?3, cancelled = cancelled + ?4 WHERE seq = ?1")                       \
-    X(COUNT_RETRY, "UPDATE ingestion SET failed = failed - ?2, waiting = waiting + ?2 WHERE seq = ?1")       \
-    X(COUNT_CANCEL, "UPDATE ingestion SET waiting = waiting - ?2, triggered = triggered - ?3, "              \
-                    "cancelled = cancelled + ?4, marks = marks & ~1 | ?5, fresh = NULL WHERE seq = ?1")      \
+    X(COUNT_FINISH, /* the index by finished_ns is left alone as long as that stays NULL */                  \
+      "UPDATE ingestion SET triggered = triggered - 1, completed = completed + ?2, "                         \
+      "failed = failed + ?3, cancelled = cancelled + ?4, "                                                   \
+      "finished_ns = iif(completed + failed + cancelled + 1 = batch_count, ?5, NULL) WHERE seq = ?1")        \
+    X(COUNT_RETRY, "UPDATE ingestion SET failed = failed - ?2, waiting = waiting + ?2, finished_ns = NULL "  \
+                   "WHERE seq = ?1")                                                                         \
+    X(COUNT_CANCEL,                                                                                          \
+      "UPDATE ingestion SET waiting = waiting - ?2, triggered = triggered - ?3, cancelled = cancelled + "    \
+      "?4, "                                                                                                 \
+      "marks = marks & ~1 | ?5, fresh = NULL, finished_ns = iif(completed + failed + cancelled + ?4 = "      \
+      "batch_count, coalesce(finished_ns, ?6), NULL) WHERE seq = ?1")                                        \
     X(COUNT_START, "UPDATE ingestion SET waiting = batch_count, fresh = 1, marks = marks & ~1 WHERE "        \
                    "seq = ?1 AND marks & 1 RETURNING not_before_ms")                                         \
     X(UNMARK_CANCELLED, "UPDATE ingestion SET marks = marks & ~2 WHERE seq = ?1 AND marks & 2")              \
@@ -197,13 +204,31 @@
     X(RETRY_PENDING, "SELECT count(*) FROM retry WHERE queue = ?1 AND next_seq <= ?2 AND last_seq >= ?2")    \
     X(UPDATE_RETRY, "UPDATE retry SET next_seq = ?2, next_idx = ?3 WHERE id = ?1")                           \
     X(DELETE_RETRY, "DELETE FROM retry WHERE id = ?1")                                                       \
-    X(READ_FAILED, "SELECT b.seq, b.idx, i.priority, i.accepted_ns, i.marks FROM batch b "                   \
-                   "INDEXED BY batch_failed CROSS JOIN ingestion i ON i.seq = b.seq WHERE b.state = 4 AND "  \
-                   "b.queue = ?1 AND (b.seq, b.idx) >= (?2, ?3) AND b.seq <= ?4 ORDER BY b.seq, b.idx "      \
-                   "LIMIT ?5")                                                                               \
+    X(READ_FAILED, /* of ingestions that are gone, too: they are looked at like others */                    \
+      "SELECT b.seq, b.idx, i.priority, i.accepted_ns, i.marks FROM batch b "                                \
+      "INDEXED BY batch_failed LEFT JOIN ingestion i ON i.seq = b.seq AND i.id <> x'' WHERE b.state = 4 "    \
+      "AND b.queue = ?1 AND (b.seq, b.idx) >= (?2, ?3) AND b.seq <= ?4 ORDER BY b.seq, b.idx LIMIT ?5")      \
     X(RETRY_BATCHES, "UPDATE batch SET state = 1, attempts = 0, excused = 0, triggered_ms = 0, "             \
                      "completed_ms = 0, interrupted = 0, error = NULL WHERE seq = ?1 AND idx >= ?2 AND "     \
-                     "idx < ?3 AND state = 4")
+                     "idx < ?3 AND state = 4")                                                               \
+    /* what finished long ago */                                                                             \
+    X(FIRST_FINISHED, "SELECT min(finished_ns) FROM ingestion INDEXED BY ingestion_finished WHERE "          \
+                      "finished_ns IS NOT NULL")                                                             \
+    X(NEXT_OLD, "SELECT seq, queue, deadline_ms, seq = (SELECT max(seq) FROM ingestion), "                   \
+                "(SELECT max(idx) + 1 FROM batch b WHERE b.seq = i.seq), "                                   \
+                "iif(ids IS NULL, (SELECT max(chunk) + 1 FROM ids WHERE ids.seq = i.seq), 0) "               \
+                "FROM ingestion i INDEXED BY ingestion_finished WHERE finished_ns <= ?1 "                    \
+                "ORDER BY finished_ns, seq LIMIT 1")                                                         \
+    X(DELETE_INGESTION, "DELETE FROM ingestion WHERE seq = ?1")                                              \
+    X(DELETE_STUB, "DELETE FROM ingestion WHERE id = x''")                                                   \
+    X(MAKE_STUB, "UPDATE ingestion SET id = x'', idempotency_key = NULL, ids = NULL, finished_ns = NULL "    \
+                 "WHERE seq = ?1")                                                                           \
+    X(NEXT_GONE, "SELECT seq, batches, chunks FROM gone WHERE seq > 0 ORDER BY seq LIMIT 1")                 \
+    X(SAVE_GONE, "INSERT INTO gone (seq, batches, chunks) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET "    \
+                 "batches = excluded.batches, chunks = excluded.chunks")                                     \
+    X(DELETE_GONE, "DELETE FROM gone WHERE seq = ?1")                                                        \
+    X(DELETE_BATCHES, "DELETE FROM batch WHERE seq = ?1 AND idx >= ?2")                                      \
+    X(DELETE_IDS, "DELETE FROM ids WHERE seq = ?1 AND chunk >= ?2")
 
 enum statement {
 #define STATEMENT_ENUM(name, sql) STMT_##name,
@@ -236,6 +261,8 @@ struct store {
     sqlite3 *db;
     sqlite3_stmt *statements[STATEMENTS];
     bool in_transaction;
+    bool lazy;      // commits may not be synced
+    bool no_room;   // there was none, and no checkpoint has made any since
     int wal_frames; // in the write-ahead log after the last commit, checkpoints taken off
     struct count_delta deltas[COUNT_DELTAS_MAX];
     size_t delta_count;

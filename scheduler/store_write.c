@@ -278,7 +278,7 @@ static enum err finish_one(struct store *store, const struct finish_row *row)
     enum err err = stmt_run_one(stmt);
     if (err == ERR_OK && is_final(row->state)) {
         err = stmt_run_one(BIND(store, STMT_COUNT_FINISH, place->seq, row->state == BATCH_COMPLETED,
-                                row->state == BATCH_FAILED, row->state == BATCH_CANCELLED));
+                                row->state == BATCH_FAILED, row->state == BATCH_CANCELLED, row->age_ns));
     } else if (err == ERR_OK && row->state == BATCH_WAITING) {
         err = waiting_return(store, &row->key);
     }

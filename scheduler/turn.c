@@ -124,7 +124,8 @@ static enum err expire(struct loop *loop, const struct turn *t, const struct due
 {
     struct removal removals[DUE_AT_ONCE];
     int64_t next;
-    enum err err = store_expire(loop->store, due->queue, t->wall, removals, count, &next);
+    enum err err = store_expire(loop->store, due->queue, t->wall, engine_age(loop->engine, t->now), removals,
+                                count, &next);
     for (size_t i = 0; i < *count && err == ERR_OK; i++) {
         engine_removed(loop->engine, &removals[i]);
     }
@@ -229,6 +230,8 @@ static enum err store_dispatched(struct loop *loop, struct turn *t)
         d->excused = rows[i].excused;
         d->ingestion = rows[i].ingestion;
         d->batch = batch_id(&rows[i].ingestion, d->place.index);
+        t->leaves += 2; // its ingestion may have no other batch
+        t->leaves += d->ids != NULL ? LEFT_BY_IDS(strlen(d->ids)) : 0;
     }
     return err;
 }
@@ -358,14 +361,18 @@ enum err turn(struct loop *loop, struct mono now)
     struct fault fault;
     enum err failed = ERR_STORAGE_FULL; // as long as the store is known to have no room
     enum err fatal = ERR_OK;
-    if (!mono_before(now, loop->blocked_until)) {
+    bool tried = !mono_before(now, loop->blocked_until);
+    if (tried) {
         failed = loop->cut_off ? recover(loop, &fault) : ERR_OK; // what a full disk prevented before
         if (failed == ERR_OK) {
             failed = transact(loop, &t);
         }
         if (failed == ERR_OK) {
             loop->failing = false;
-            loop->commits += t.changes + t.dispatch_count > 0 || t.settled != NULL;
+            if (t.changes + t.dispatch_count > 0 || t.settled != NULL) {
+                loop->commits++;
+                retain_committed(loop, &t);
+            }
             start_deliveries(loop, &t);
             forget_settled(loop, &t);
             log_failures(loop, now);
@@ -380,7 +387,7 @@ enum err turn(struct loop *loop, struct mono now)
         reply_none(&t);
     }
     turn_fini(&t);
-    if (fatal == ERR_OK && failed == ERR_OK) {
+    if (fatal == ERR_OK && tried && (failed == ERR_OK || failed == ERR_STORAGE_FULL)) {
         fatal = store_tend(loop->store);
         if (fatal == ERR_STORAGE_FULL) {
             fatal = ERR_OK; // housekeeping can wait; the next commit will say so

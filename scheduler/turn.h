@@ -5,6 +5,7 @@
 // accept.c    ingests
 // operate.c   cancel, retry, and operations on queues
 // reply.c     what is said after the commit
+// retain.c    what is removed when it has been kept long enough
 // answer.c, answer_queue.c   the replies to requests that only ask
 #ifndef SLUICE_SCHEDULER_TURN_H
 #define SLUICE_SCHEDULER_TURN_H
@@ -13,6 +14,9 @@
 #include "scheduler/loop.h"
 
 #define TURN_DISPATCHES 256u // batches dispatched in a turn
+
+// The rows that the chunks of so many bytes of IDs count as, at the most: an ID has two bytes at the least.
+#define LEFT_BY_IDS(len) ((len) / (2 * 1024 / CHUNK_ROWS))
 
 // Where a deadline has passed on a queue that is paused.
 #define NO_ETA ((struct wall){-1})
@@ -23,6 +27,7 @@ struct turn {
     struct inbox_item *messages; // this turn's
     size_t requests;
     size_t changes; // what this turn writes, counted roughly: 0 is nothing
+    size_t leaves;  // rows to be removed one day of what it takes in and dispatches, at the most
     // One of each for every ingest that was admitted, in the order of the requests.
     struct insert *inserts;
     struct admission *admissions;
@@ -78,6 +83,11 @@ MUST_CHECK enum err accept_flush(struct loop *loop, struct turn *t);
 
 // Carries out an operation. What is refused is in r->fault; anything but ERR_OK fails the turn.
 MUST_CHECK enum err operate(struct loop *loop, struct turn *t, struct ipc_request *r);
+
+// ---- retain.c ----
+
+// A turn that wrote something was committed.
+void retain_committed(struct loop *loop, const struct turn *t);
 
 // ---- reply.c ----
 

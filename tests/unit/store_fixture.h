@@ -96,6 +96,7 @@ static inline void request_drop(struct ingest_request *request)
 }
 
 #define NOW ((struct wall){1700000000123})
+#define AGE (1000 * NS_PER_S) // on the age clock, where nothing else is said
 
 static inline struct insert insert_make(const struct ingest_request *request, int64_t queue,
                                         uint32_t batch_size)
@@ -167,7 +168,7 @@ static inline struct removal cancel(struct store *store, uint64_t id, int64_t no
     struct removal removal = {.seq = -1};
     struct id key = id_number(id);
     OK(store_begin(store));
-    cr_assert_eq(store_cancel(store, &key, (struct wall){now_ms}, &removal), want);
+    cr_assert_eq(store_cancel(store, &key, (struct wall){now_ms}, AGE, &removal), want);
     OK(store_commit(store));
     return removal;
 }
@@ -191,7 +192,7 @@ static inline int64_t expire(struct store *store, int64_t queue, int64_t now, st
 {
     int64_t next = -1;
     OK(store_begin(store));
-    OK(store_expire(store, queue, (struct wall){NOW.ms + now}, removals, count, &next));
+    OK(store_expire(store, queue, (struct wall){NOW.ms + now}, AGE, removals, count, &next));
     OK(store_commit(store));
     return next;
 }
@@ -212,7 +213,48 @@ static inline size_t run_retries(struct store *store, struct retried_row *rows, 
     return count;
 }
 
+// A step of removing what finished up to a moment of the age clock.
+static inline struct removed remove_old(struct store *store, int64_t finished_by, size_t max_rows)
+{
+    struct removed removed;
+    OK(store_begin_lazy(store));
+    OK(store_remove_old(store, finished_by, max_rows, &removed));
+    OK(store_commit(store));
+    return removed;
+}
+
+static inline void drop_stub(struct store *store)
+{
+    cr_assert_eq(sqlite3_exec(store->db, "DELETE FROM ingestion WHERE id = x''", NULL, NULL, NULL),
+                 SQLITE_OK);
+}
+
+// Leaves a gap behind the newest ingestion, as if more had come, of which the last left its stub.
+static inline void skip_seqs(struct store *store, int64_t by)
+{
+    char sql[512];
+    (void)snprintf(sql, sizeof sql,
+                   "CREATE TEMP TABLE newest AS SELECT * FROM ingestion ORDER BY seq DESC LIMIT 1;"
+                   "DELETE FROM ingestion WHERE id = x'';"
+                   "UPDATE newest SET seq = seq + %lld, id = x'', next_idx = batch_count, fresh = NULL, "
+                   "waiting = 0, triggered = 0, completed = 0, failed = 0, cancelled = batch_count, marks = "
+                   "0, deadline_ms = 0, finished_ns = NULL, idempotency_key = NULL, ids = NULL;"
+                   "INSERT INTO ingestion SELECT * FROM newest;"
+                   "DROP TABLE temp.newest",
+                   (long long)by);
+    cr_assert_eq(sqlite3_exec(store->db, sql, NULL, NULL, NULL), SQLITE_OK, "%s", sqlite3_errmsg(store->db));
+}
+
 // ---- looking at it ----
+
+static inline bool is_gone(struct store *store, uint64_t id)
+{
+    struct ingestion_row row;
+    struct id key = id_number(id);
+    enum err err = store_find(store, &key, &row);
+    cr_assert(err == ERR_OK || err == ERR_NOT_FOUND);
+    return err == ERR_NOT_FOUND;
+}
 
 static inline struct ingestion_row find(struct store *store, uint64_t id)
 {
@@ -285,8 +327,8 @@ static inline void expect_sound(struct store *store)
         "EXISTS (SELECT 1 FROM batch b WHERE b.seq = i.seq AND b.idx >= next_idx) OR "
         "EXISTS (SELECT 1 FROM waiting w WHERE w.queue = i.queue AND w.priority = i.priority AND "
         "w.seq = i.seq AND w.end_idx > next_idx))",
-        "SELECT count(*) FROM ingestion i WHERE (ids IS NULL) <> EXISTS (SELECT 1 FROM ids WHERE ids.seq = "
-        "i.seq)",
+        "SELECT count(*) FROM ingestion i WHERE id <> x'' AND (ids IS NULL) <> EXISTS (SELECT 1 FROM ids "
+        "WHERE ids.seq = i.seq)",
         "SELECT count(*) FROM waiting w WHERE NOT EXISTS (SELECT 1 FROM ingestion i WHERE i.seq = w.seq AND "
         "i.queue = w.queue AND i.priority = w.priority) OR first_idx >= end_idx",
         "WITH l(level) AS (VALUES (0), (1), (2), (3), (4)), c AS (SELECT queue, priority, level, "
@@ -299,12 +341,12 @@ static inline void expect_sound(struct store *store)
         "1 "
         "AND attempts > 0)) AS triggered, sum(state = 3) AS completed, sum(state = 4) AS failed, "
         "sum(state = 5) AS cancelled FROM batch GROUP BY seq) "
-        "SELECT count(*) FROM ingestion i LEFT JOIN b ON b.seq = i.seq WHERE "
+        "SELECT count(*) FROM ingestion i LEFT JOIN b ON b.seq = i.seq WHERE i.id <> x'' AND ("
         "i.triggered <> coalesce(b.triggered, 0) OR i.completed <> coalesce(b.completed, 0) OR "
         "i.failed <> coalesce(b.failed, 0) OR "
         "i.cancelled - coalesce(b.cancelled, 0) NOT IN (0, batch_count - coalesce(total, 0)) OR "
         "i.waiting <> coalesce(again, 0) + iif(marks & 1 OR i.cancelled > coalesce(b.cancelled, 0), 0, "
-        "batch_count - coalesce(total, 0))",
+        "batch_count - coalesce(total, 0)))",
         "SELECT count(*) FROM batch b JOIN ingestion i ON i.seq = b.seq WHERE (state = 1) <> EXISTS "
         "(SELECT 1 FROM waiting w WHERE w.queue = i.queue AND w.priority = i.priority AND w.seq = b.seq AND "
         "w.first_idx <= b.idx AND w.end_idx > b.idx) OR (state <> 3 AND b.queue <> i.queue)",
@@ -314,7 +356,19 @@ static inline void expect_sound(struct store *store)
         "s.queue = i.queue AND s.due_ms = i.not_before_ms AND s.seq = i.seq)",
         "SELECT (SELECT count(*) FROM scheduled) - (SELECT count(*) FROM ingestion WHERE marks & 1)",
         "SELECT count(*) FROM deadline d WHERE NOT EXISTS (SELECT 1 FROM ingestion i WHERE i.seq = d.seq AND "
-        "i.queue = d.queue AND i.deadline_ms = d.due_ms)",
+        "i.queue = d.queue AND i.deadline_ms = d.due_ms AND i.id <> x'')",
+        "SELECT count(*) FROM ingestion WHERE id <> x'' AND (length(id) <> 16 OR (finished_ns IS NOT NULL) "
+        "<> "
+        "(completed + failed + cancelled = batch_count))",
+        "SELECT count(*) FROM ingestion WHERE id = x'' AND (idempotency_key IS NOT NULL OR ids IS NOT NULL "
+        "OR "
+        "fresh IS NOT NULL OR finished_ns IS NOT NULL OR waiting > 0 OR triggered > 0)",
+        "SELECT count(*) FROM gone g WHERE (batches = 0 AND chunks = 0) OR EXISTS (SELECT 1 FROM ingestion i "
+        "WHERE i.seq = g.seq AND i.id <> x'')",
+        "SELECT count(*) FROM batch b LEFT JOIN gone g ON g.seq = b.seq WHERE iif(g.seq IS NULL, NOT EXISTS "
+        "(SELECT 1 FROM ingestion i WHERE i.seq = b.seq AND i.id <> x''), b.idx >= g.batches OR b.state < 3)",
+        "SELECT count(*) FROM ids LEFT JOIN gone g ON g.seq = ids.seq WHERE iif(g.seq IS NULL, NOT EXISTS "
+        "(SELECT 1 FROM ingestion i WHERE i.seq = ids.seq AND i.id <> x''), chunk >= g.chunks)",
     };
     for (size_t i = 0; i < sizeof unsound / sizeof unsound[0]; i++) {
         cr_assert_eq(sql_integer(store->db, unsound[i]), 0, "%s", unsound[i]);

@@ -107,19 +107,33 @@ static inline enum err start_and_end(struct store *store, uint64_t id)
         err = add_dispatched(store, id + 1, 0, 0, 1, &seq);
     }
     if (err == ERR_OK) {
-        err = store_cancel(store, &cancelled, NOW, &removal);
+        err = store_cancel(store, &cancelled, NOW, AGE, &removal);
     }
     if (err == ERR_OK) {
         err = add_dispatched(store, id + 2, 0, 2, 1, &seq);
     }
     if (err == ERR_OK) {
         count = 1;
-        err = store_expire(store, 2, (struct wall){NOW.ms + 2}, &removal, &count, &next);
+        err = store_expire(store, 2, (struct wall){NOW.ms + 2}, AGE, &removal, &count, &next);
     }
     return err;
 }
 
-// One turn as the loop has them. Beside `id`, it takes four from OTHERS(id) on for queue 2.
+// One that ends, of four batches: completed and failed, and then it is removed some time.
+static inline enum err add_ended(struct store *store, uint64_t id)
+{
+    int64_t seq;
+    enum err err = add_dispatched(store, id, 0, 1000000, 4, &seq);
+    for (uint32_t i = 0; i < 4 && err == ERR_OK; i++) {
+        struct finish_row row = {.key = key_make(2, PRIORITY_LOW, seq, i),
+                                 .state = i == 1 ? BATCH_FAILED : BATCH_COMPLETED,
+                                 .age_ns = (int64_t)id};
+        err = store_finish(store, &row, 1);
+    }
+    return err;
+}
+
+// One turn as the loop has them. Beside `id`, it takes five from OTHERS(id) on for queue 2.
 #define OTHERS(id) (1000 + 10 * (id))
 static inline enum err turn(struct store *store, uint64_t id, uint32_t ids)
 {
@@ -134,6 +148,24 @@ static inline enum err turn(struct store *store, uint64_t id, uint32_t ids)
         err = start_and_end(store, OTHERS(id) + 1);
     }
     if (err == ERR_OK) {
+        err = add_ended(store, OTHERS(id) + 4);
+    }
+    if (err == ERR_OK) {
+        err = store_commit(store);
+    }
+    store_rollback(store);
+    return err;
+}
+
+// A step of removing what has ended, of fewer rows than come with a turn.
+static inline enum err remove_ended(struct store *store)
+{
+    struct removed removed;
+    enum err err = store_begin_lazy(store);
+    if (err == ERR_OK) {
+        err = store_remove_old(store, INT64_MAX, 3, &removed);
+    }
+    if (err == ERR_OK) {
         err = store_commit(store);
     }
     store_rollback(store);
@@ -143,6 +175,10 @@ static inline enum err turn(struct store *store, uint64_t id, uint32_t ids)
 // Every few turns the log is made to look full.
 static inline enum err tend(struct store *store, uint64_t step)
 {
+    enum err err = remove_ended(store);
+    if (err != ERR_OK) {
+        return err;
+    }
     if (step % 4 == 3) {
         store->wal_frames = INT_MAX;
     }
@@ -177,6 +213,9 @@ static inline enum err check_turn(struct store *store, uint64_t id, uint32_t ids
     expect_progress(store, OTHERS(id) + 1, STATUS_YET_TO_START, PROGRESS(4));
     expect_progress(store, OTHERS(id) + 2, STATUS_TRIGGERED, PROGRESS(0, 1, 0, 0, 3));
     expect_progress(store, OTHERS(id) + 3, STATUS_TRIGGERED, PROGRESS(0, 1, 0, 0, 3));
+    if (!is_gone(store, OTHERS(id) + 4)) {
+        expect_progress(store, OTHERS(id) + 4, STATUS_FAILED, PROGRESS(0, 0, 3, 1));
+    }
     return ERR_OK;
 }
 

@@ -139,6 +139,85 @@ Test(store_cost, what_becomes_due_costs_the_same_however_much_is_not)
     fixture_free(&f);
 }
 
+// So many ingestions of so many batches, all completed.
+static void fill_ended(struct store *store, uint64_t from, uint64_t to, uint32_t batches)
+{
+    for (uint64_t i = from; i < to; i++) {
+        int64_t seq = add(store, i, 1, PRIORITY_LOW, 1, batches);
+        OK(store_begin(store));
+        for (uint32_t b = 0; b < batches; b++) {
+            struct dispatch_row out = {.key = key_make(1, PRIORITY_LOW, seq, b), .now = NOW};
+            OK(store_dispatch(store, &out, 1));
+            free(out.ids);
+            struct finish_row row = {.key = out.key, .state = BATCH_COMPLETED, .age_ns = (int64_t)i};
+            OK(store_finish(store, &row, 1));
+        }
+        OK(store_commit(store));
+    }
+}
+
+// Of ending a batch: the first of its ingestion's two, and the last.
+static void cost_of_ending(struct store *store, uint64_t id, int cost[2])
+{
+    int64_t seq = add(store, id, 1, PRIORITY_LOW, 1, 2);
+    for (uint32_t b = 0; b < 2; b++) {
+        struct finish_row row = {
+            .key = key_make(1, PRIORITY_LOW, seq, b), .state = BATCH_COMPLETED, .age_ns = (int64_t)id};
+        (void)dispatch(store, row.key);
+        (void)vm_steps(store);
+        finish(store, row);
+        cost[b] = vm_steps(store);
+    }
+}
+
+Test(store_cost, ending_a_batch_costs_the_same_however_many_have_ended)
+{
+    struct fixture f;
+    int few[2];
+    int many[2];
+    fixture_new(&f);
+    cost_of_ending(f.store, 0, few);
+    fill_ended(f.store, 1, 2000, 1);
+    cost_of_ending(f.store, 2000, many);
+    for (int last = 0; last < 2; last++) {
+        cr_assert_leq(many[last], few[last] + 5, "%d steps, then %d", few[last], many[last]);
+    }
+    cr_assert_leq(few[1], few[0] + 10, "%d for the last, %d for another", few[1], few[0]);
+    fixture_free(&f);
+}
+
+// Of the second of several steps that remove one ingestion.
+static int cost_of_removing(struct store *store, uint64_t id, uint32_t batches)
+{
+    fill_ended(store, id, id + 1, batches);
+    cr_assert_eq(remove_old(store, (int64_t)id, 32).next, INT64_MIN);
+    (void)vm_steps(store);
+    cr_assert_eq(remove_old(store, (int64_t)id, 32).rows, 32);
+    int cost = vm_steps(store);
+    while (remove_old(store, (int64_t)id, 1000).next == INT64_MIN) {
+    }
+    return cost;
+}
+
+Test(store_cost, a_step_of_removing_costs_the_same_however_large_the_ingestion_or_the_backlog)
+{
+    struct fixture f;
+    fixture_new(&f);
+    int few = cost_of_removing(f.store, 0, 100);
+    int large = cost_of_removing(f.store, 1, 50000);
+    fill_ended(f.store, 1000, 3000, 1);
+    (void)fill(f.store, 3000, 8000);
+    int many = cost_of_removing(f.store, 2, 100);
+    cr_assert_leq(large, few + 20, "%d steps, then %d", few, large);
+    cr_assert_leq(many, few + 20, "%d steps, then %d", few, many);
+    cr_assert_leq(few, 32 * 20, "%d steps", few);
+    (void)vm_steps(f.store);
+    cr_assert_eq(remove_old(f.store, INT64_MAX, 32).ingestions, 16);
+    int small = vm_steps(f.store);
+    cr_assert_leq(small, 16 * 200, "%d steps", small);
+    fixture_free(&f);
+}
+
 // When an ingestion was accepted is found by halves.
 Test(store_cost, looking_for_a_moment_takes_few_steps)
 {

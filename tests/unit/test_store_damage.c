@@ -123,7 +123,7 @@ static enum err do_expire(struct store *store)
     size_t count = 2;
     int64_t next;
     OK(store_begin(store));
-    return store_expire(store, 1, (struct wall){NOW.ms + 100}, removals, &count, &next);
+    return store_expire(store, 1, (struct wall){NOW.ms + 100}, AGE, removals, &count, &next);
 }
 
 static enum err do_cancel(struct store *store)
@@ -131,7 +131,7 @@ static enum err do_cancel(struct store *store)
     struct removal removal;
     struct id id = id_number(2);
     OK(store_begin(store));
-    return store_cancel(store, &id, NOW, &removal);
+    return store_cancel(store, &id, NOW, AGE, &removal);
 }
 
 static enum err do_retries(struct store *store)
@@ -153,6 +153,13 @@ static enum err do_dispatch(struct store *store)
     return err;
 }
 
+static enum err do_remove(struct store *store)
+{
+    struct removed removed;
+    OK(store_begin_lazy(store));
+    return store_remove_old(store, INT64_MAX, 5, &removed);
+}
+
 static enum err do_insert(struct store *store) // a repeat
 {
     struct ingest_request request = request_make(1, PRIORITY_LOW, 1, 5);
@@ -166,7 +173,7 @@ static enum err do_insert(struct store *store) // a repeat
 // ---- the damage ----
 
 // A queue with a batch leased, one in backoff, one failed (and a retry asked for) and two that wait; an
-// ingestion that waits for its not_before, and one with a deadline.
+// ingestion that waits for its not_before, one with a deadline, and one that is being removed.
 static void fill(struct store *store)
 {
     struct queue_row queue = {.name = "a"};
@@ -188,9 +195,18 @@ static void fill(struct store *store)
     dispatch_and_finish(store, (struct finish_row){.key = key_make(1, PRIORITY_LOW, seq, 2),
                                                    .state = BATCH_FAILED,
                                                    .error = "broken"});
-    ask_retry(store, 1, seq, seq);
     (void)add_timed(store, 2, 1, PRIORITY_LOW, 2, 50, 0);
     (void)add_timed(store, 3, 1, PRIORITY_LOW, 2, 0, 50);
+    for (uint64_t i = 4; i < 6; i++) {
+        seq = add(store, i, 1, PRIORITY_LOW, 1, 2);
+        for (uint32_t b = 0; b < 2; b++) {
+            dispatch_and_finish(store, (struct finish_row){.key = key_make(1, PRIORITY_LOW, seq, b),
+                                                           .state = BATCH_COMPLETED,
+                                                           .age_ns = (int64_t)i});
+        }
+    }
+    cr_assert_eq(remove_old(store, 4, 2).ingestions, 1);
+    ask_retry(store, 1, 1, 1);
     expect_sound(store);
 }
 
@@ -246,6 +262,9 @@ Test(store_damage, is_noticed)
         {IDS_IN_CHUNKS "UPDATE ids SET text = '1,2'", do_read_ids},
         {"DELETE FROM ingestion WHERE seq = 1", do_dispatch},
         {"DELETE FROM ingestion WHERE seq = 1", do_read_ids_of_nothing},
+        {"UPDATE gone SET batches = -1", do_remove},
+        {"UPDATE gone SET chunks = 100001", do_remove},
+        {"DELETE FROM retry; UPDATE batch SET idx = 100000 WHERE seq = 5 AND idx = 1", do_remove},
         {"UPDATE ingestion SET fresh = NULL", do_dispatch},
         {"UPDATE ingestion SET next_idx = 4", do_dispatch},
         {"UPDATE ingestion SET batch_count = 3", do_dispatch},
@@ -278,7 +297,7 @@ Test(store_damage, is_not_seen_where_there_is_none)
     static enum err (*const all[])(struct store *) = {
         do_load_meta, do_queue_name,   do_find,           do_list,         do_load_in_flight, do_read_batches,
         do_read_ids,  do_read_backoff, do_read_scheduled, do_take_backoff, do_take_scheduled, do_expire,
-        do_cancel,    do_retries,      do_dispatch,       do_insert,
+        do_cancel,    do_retries,      do_dispatch,       do_insert,       do_remove,
     };
     struct fixture f;
     fixture_new(&f);

@@ -258,6 +258,60 @@ Test(store_faults, full_then_room_again)
     }
 }
 
+// An ingestion comes and is called off.
+static enum err come_and_end(struct store *store, uint64_t id)
+{
+    struct id key = id_number(id);
+    struct removal removal;
+    enum err err = store_begin(store);
+    if (err == ERR_OK) {
+        err = deliver(store, id, 9999);
+    }
+    if (err == ERR_OK) {
+        err = store_cancel(store, &key, NOW, 1, &removal);
+    }
+    return err == ERR_OK ? store_commit(store) : err;
+}
+
+static enum err go(struct store *store, uint64_t id)
+{
+    struct removed removed;
+    enum err err = store_begin_lazy(store);
+    (void)id;
+    if (err == ERR_OK) {
+        err = store_remove_old(store, 1, 1000, &removed);
+    }
+    return err == ERR_OK ? store_commit(store) : err;
+}
+
+// Where nothing may grow any more it goes on in the room of what is removed: the log begins anew when it is
+// full, and the database has free pages.
+Test(store_faults, full_and_going_on_with_what_there_is)
+{
+    static enum err (*const halves[])(struct store * store, uint64_t id) = {come_and_end, go};
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    struct fixture f;
+    size_t full = 0;
+    enum { CYCLES = 300 };
+    cr_assert_eq(sigaction(SIGXFSZ, &ignore, NULL), 0);
+    fixture_new(&f);
+    limit_files(1 << 20);
+    for (uint64_t i = 0; i < 2 * CYCLES; i++) {
+        enum err err = halves[i % 2](f.store, i / 2);
+        store_rollback(f.store);
+        if (err == ERR_STORAGE_FULL) {
+            full++;
+            OK(store_tend(f.store));
+            err = halves[i % 2](f.store, i / 2);
+        }
+        cr_assert_eq(err, ERR_OK, "cycle %llu: %s", (unsigned long long)i / 2, err_code(err));
+    }
+    cr_assert_gt(full, 10);
+    limit_files(RLIM_INFINITY);
+    expect_sound(f.store);
+    fixture_free(&f);
+}
+
 // ---- no memory ----
 
 // SQLite's allocator, of which one call fails.

@@ -38,6 +38,16 @@ static const char version_1_rows[] =
     "(4, 4, 4, 1, 0, 1006, 1007, NULL, 'broken'), (5, 0, 2, 1, 0, 1008, 0, 78, NULL), "
     "(6, 0, 3, 1, 0, 1009, 1010, NULL, NULL);";
 
+static void run_sql(const struct fixture *f, const char *sql)
+{
+    char path[128];
+    sqlite3 *db;
+    (void)snprintf(path, sizeof path, "%s/%s", f->dir, STORE_FILE);
+    cr_assert_eq(sqlite3_open(path, &db), SQLITE_OK);
+    cr_assert_eq(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK, "%s", sqlite3_errmsg(db));
+    cr_assert_eq(sqlite3_close(db), SQLITE_OK);
+}
+
 static void make_version_1(struct fixture *f)
 {
     char path[128];
@@ -177,6 +187,27 @@ Test(store_migrate, what_was_on_its_way_goes_on)
     OK(store_save_queue(f.store, &queue));
     OK(store_commit(f.store));
     cr_assert_gt(queue.id, 5);
+    expect_sound(f.store);
+    fixture_free(&f);
+}
+
+// What had finished is kept from when the newest was accepted.
+Test(store_migrate, what_had_finished_is_removed_like_all_that_finishes)
+{
+    struct fixture f;
+    int64_t finished_ns;
+    make_version_1(&f);
+    run_sql(&f, store_schema_steps[1]);
+    run_sql(&f, "UPDATE ingestion SET accepted_ns = 100 * seq; PRAGMA user_version = 2");
+    fixture_open(&f);
+    OK(store_first_finished(f.store, &finished_ns));
+    cr_assert_eq(finished_ns, 700);
+    cr_assert_eq(remove_old(f.store, 699, 100).rows, 0);
+    struct removed removed = remove_old(f.store, 700, 100);
+    cr_assert(removed.ingestions == 1 && removed.rows == 1 + 1 + CHUNK_ROWS && removed.next == DUE_NEVER);
+    cr_assert(is_gone(f.store, 6));
+    expect_progress(f.store, 4, STATUS_TRIGGERED, PROGRESS(2, 3, 1, 1));
+    expect_progress(f.store, 7, STATUS_YET_TO_START, PROGRESS(2));
     expect_sound(f.store);
     fixture_free(&f);
 }
