@@ -114,8 +114,16 @@ count_tests() {
     ' "$1"
 }
 
+# What is set for running Sluice is not meant for the programs under test.
+forget_options() {
+    local name
+    for name in "${!SLUICE_@}"; do
+        [[ $name == SLUICE_TEST_* ]] || unset "$name"
+    done
+}
+
 run_tests() {
-    local preset=release dir=build name code=0 counts
+    local preset=release dir=build code=0 counts
     [[ -z ${SLUICE_TEST_SANITIZE:-} || $SLUICE_TEST_SANITIZE == 0 ]] || preset=asan
     if [[ ${1:-} == --sanitize ]]; then
         preset=asan
@@ -125,10 +133,7 @@ run_tests() {
     install_missing "${build_packages[@]}" "${test_packages[@]}"
     build "$preset" all
 
-    # What is set for running Sluice is not meant for the programs under test.
-    for name in "${!SLUICE_@}"; do
-        [[ $name == SLUICE_TEST_* ]] || unset "$name"
-    done
+    forget_options
     rm -f "$dir/Testing/Temporary/LastTest.log"
     ctest --test-dir "$dir" --output-on-failure --no-tests=error --test-output-size-passed 10000000 \
         --test-output-size-failed 10000000 "$@" </dev/null || code=$?
@@ -175,7 +180,7 @@ fuzz() {
 
 run_fuzz() {
     local seconds=30 names=() name code=0
-    if [[ ${1:-} =~ ^[0-9]+$ ]]; then
+    if [[ ${1:-} =~ ^[1-9][0-9]*$ ]]; then
         seconds=$1
         shift
     fi
@@ -190,6 +195,7 @@ run_fuzz() {
     [[ $# -eq 0 ]] || names=("$@")
     install_missing "${build_packages[@]}" "${fuzz_packages[@]}"
     build fuzz fuzz >&2
+    forget_options
     for name in "${names[@]}"; do
         fuzz "$name" "$seconds" || code=1
     done
