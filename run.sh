@@ -191,8 +191,22 @@ run_tests() {
     [[ $preset == release ]] || dir=build-$preset
     install_missing "${build_packages[@]}" "${test_packages[@]}"
     build "$preset" all
+<<<<<<< HEAD
     forget_settings
     run_ctest "$dir" "$@" || code=$?
+=======
+
+    forget_settings
+    rm -f "$dir/Testing/Temporary/LastTest.log"
+    ctest --test-dir "$dir" --output-on-failure --no-tests=error --test-output-size-passed 10000000 \
+        --test-output-size-failed 10000000 "$@" </dev/null || code=$?
+    counts=$(count_tests "$dir/Testing/Temporary/LastTest.log")
+    if [[ $counts == "0 passed, 0 failed" ]]; then
+        say "no test was run"
+        code=1
+    fi
+    [[ $counts == *" 0 failed" || $code -ne 0 ]] || code=1
+>>>>>>> fuzz
     printf '%s\n' "$counts"
     return "$code"
 }
@@ -279,7 +293,7 @@ fuzz() {
 
 run_fuzz() {
     local seconds=30 names=() name code=0
-    if [[ ${1:-} =~ ^[0-9]+$ ]]; then
+    if [[ ${1:-} =~ ^[1-9][0-9]*$ ]]; then
         seconds=$1
         shift
     fi
@@ -294,6 +308,7 @@ run_fuzz() {
     [[ $# -eq 0 ]] || names=("$@")
     install_missing "${build_packages[@]}" "${fuzz_packages[@]}"
     build fuzz fuzz >&2
+    forget_settings
     for name in "${names[@]}"; do
         fuzz "$name" "$seconds" || code=1
     done
