@@ -191,22 +191,8 @@ run_tests() {
     [[ $preset == release ]] || dir=build-$preset
     install_missing "${build_packages[@]}" "${test_packages[@]}"
     build "$preset" all
-<<<<<<< HEAD
     forget_settings
     run_ctest "$dir" "$@" || code=$?
-=======
-
-    forget_settings
-    rm -f "$dir/Testing/Temporary/LastTest.log"
-    ctest --test-dir "$dir" --output-on-failure --no-tests=error --test-output-size-passed 10000000 \
-        --test-output-size-failed 10000000 "$@" </dev/null || code=$?
-    counts=$(count_tests "$dir/Testing/Temporary/LastTest.log")
-    if [[ $counts == "0 passed, 0 failed" ]]; then
-        say "no test was run"
-        code=1
-    fi
-    [[ $counts == *" 0 failed" || $code -ne 0 ]] || code=1
->>>>>>> fuzz
     printf '%s\n' "$counts"
     return "$code"
 }
