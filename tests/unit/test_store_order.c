@@ -461,7 +461,7 @@ static void run_model(uint64_t seed, uint32_t steps)
             check_span(m, f.store, which);
         }
         if (step % 97 == 96) {
-            static const uint32_t gaps[] = {1, 63, 4096, 262144, 300000}; // blocks of all sizes
+            static const uint32_t gaps[] = {1, 63, 4096, 262144, 1100000}; // blocks of all sizes
             skip_seqs(f.store, gaps[draw(m, 5)]);
             fixture_reopen(&f);
         }
