@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define OK(call) cr_assert_eq((call), ERR_OK)
@@ -50,6 +51,16 @@ static inline void fixture_free(struct fixture *f)
     }
     closedir(dir);
     cr_assert_eq(rmdir(f->dir), 0);
+}
+
+// Bytes of the write-ahead log.
+static inline off_t log_size(const struct fixture *f)
+{
+    char path[128];
+    struct stat st;
+    (void)snprintf(path, sizeof path, "%s/%s-wal", f->dir, STORE_FILE);
+    cr_assert_eq(stat(path, &st), 0);
+    return st.st_size;
 }
 
 static inline struct id id_number(uint64_t n)

@@ -1,8 +1,6 @@
 // What the store's work costs: the same, however much waits or has been.
 #include "tests/unit/store_fixture.h"
 
-#include <sys/stat.h>
-
 static int vm_steps(struct store *store)
 {
     int steps = 0;
@@ -230,15 +228,6 @@ Test(store_cost, looking_for_a_moment_takes_few_steps)
     cr_assert_eq(seq, 0);
     cr_assert_leq(vm_steps(f.store), 20 * 30);
     fixture_free(&f);
-}
-
-static off_t log_size(const struct fixture *f)
-{
-    char path[128];
-    struct stat st;
-    (void)snprintf(path, sizeof path, "%s/%s-wal", f->dir, STORE_FILE);
-    cr_assert_eq(stat(path, &st), 0);
-    return st.st_size;
 }
 
 Test(store_cost, the_log_is_emptied_in_time)

@@ -3,8 +3,6 @@
 #include "tests/unit/fault_vfs.h"
 #include "tests/unit/store_fixture.h"
 
-#include <sys/stat.h>
-
 // Ends one batch at a moment of the age clock.
 static void end_batch(struct store *store, struct batch_key key, enum batch_state state, int64_t age_ns)
 {
@@ -430,15 +428,6 @@ Test(store_remove, costs_no_sync)
     f.store = NULL;
     sqlite3_vfs_unregister(&vfs.vfs);
     fixture_free(&f);
-}
-
-static off_t log_size(const struct fixture *f)
-{
-    char path[128];
-    struct stat st;
-    (void)snprintf(path, sizeof path, "%s/%s-wal", f->dir, STORE_FILE);
-    cr_assert_eq(stat(path, &st), 0);
-    return st.st_size;
 }
 
 // Ingestions that come, end and go, some of each size, for ever.
