@@ -59,9 +59,9 @@ struct conn {
 
 static void conn_cb(void *arg);
 
-int64_t transfer_ns(size_t bytes)
+int64_t transfer_ns(const struct http_options *options, size_t bytes)
 {
-    return TRANSFER_NS + (int64_t)(bytes / TRANSFER_RATE) * NS_PER_S;
+    return options->transfer_ns + (int64_t)(bytes / TRANSFER_RATE) * NS_PER_S;
 }
 
 struct conn *conn_new(struct http *http, nng_http_conn *wire, nng_http_req *req)
@@ -145,7 +145,7 @@ static void conn_wait(struct conn *c)
         conn_free(c);
         return;
     }
-    set_timeout(c, IDLE_NS);
+    set_timeout(c, c->http->options.idle_ns);
     nng_http_conn_read_req(c->wire, c->req, c->aio);
 }
 
@@ -172,7 +172,7 @@ static void conn_write(struct conn *c)
     }
     nng_iov iov[2] = {{c->head.data, c->head.len}, {c->answer.body.data, c->answer.body.len}};
     set_iov(c, iov, c->frame.head ? 1 : 2);
-    set_timeout(c, transfer_ns(c->answer.body.len));
+    set_timeout(c, transfer_ns(&c->http->options, c->answer.body.len));
     c->state = CONN_WRITE;
     nng_http_conn_write_all(c->wire, c->aio);
 }
@@ -336,7 +336,7 @@ static void conn_read_body(struct conn *c)
 {
     nng_iov iov = {c->body.data, c->frame.length};
     set_iov(c, &iov, 1);
-    set_timeout(c, transfer_ns(c->frame.length));
+    set_timeout(c, transfer_ns(&c->http->options, c->frame.length));
     c->state = CONN_BODY;
     nng_http_conn_read_all(c->wire, c->aio);
 }
@@ -351,7 +351,7 @@ static void conn_write_go(struct conn *c)
     }
     nng_iov iov = {c->head.data, c->head.len};
     set_iov(c, &iov, 1);
-    set_timeout(c, TRANSFER_NS);
+    set_timeout(c, c->http->options.transfer_ns);
     c->state = CONN_GO;
     nng_http_conn_write_all(c->wire, c->aio);
 }
