@@ -429,7 +429,8 @@ static void conn_requested(struct conn *c)
     pthread_mutex_unlock(&c->http->lock);
     if (nng_aio_result(c->aio) != 0) {
         conn_free(c);
-    } else if (nng_http_req_get_uri(c->req)[0] == '\0' && !c->blank) {
+    } else if (!c->blank && nng_http_req_get_uri(c->req)[0] == '\0' &&
+               !nng_http_req_get_header(c->req, "Host")) {
         c->blank = true;
         conn_wait(c);
     } else {
