@@ -13,11 +13,9 @@
 #define DRAIN_NS (5 * NS_PER_S)
 #define DRAIN_QUIET_NS NS_PER_S // nothing for so long: nothing more will come
 #define DRAIN_MAX (16u << 20)
-#define REQUESTS_MAX 10000u         // on one connection
-#define BODIES_MAX (64u << 20)      // bytes of bodies held by all connections
-#define LONG_BODIES_MAX (48u << 20) // those over PARSE_HERE_MAX leave the rest to the usual small ones
-#define PARSE_HERE_MAX (64u << 10)  // bytes of JSON that a network thread parses itself
-#define KEEP_MAX (16u << 10)        // bytes of a buffer that an idle connection keeps
+#define REQUESTS_MAX 10000u        // on one connection
+#define PARSE_HERE_MAX (64u << 10) // bytes of JSON that a network thread parses itself
+#define KEEP_MAX (16u << 10)       // bytes of a buffer that an idle connection keeps
 #define PING_NS NS_PER_S
 
 enum conn_state {
@@ -319,12 +317,22 @@ static void conn_handle(struct conn *c)
 
 // ---- The request ----
 
+// Bytes of bodies that all connections together may hold when one of this length comes: the longer it is, the
+// more room it leaves to shorter ones. So nobody fills it with long bodies that do not come; and the last
+// 8 MiB hold one of the shortest for each of as many connections as there may be.
+static size_t bodies_max(size_t length)
+{
+    if (length > PARSE_HERE_MAX) {
+        return 48u << 20;
+    }
+    return length > 1024 ? 56u << 20 : 64u << 20;
+}
+
 static enum err body_reserve(struct conn *c, struct fault *fault)
 {
-    size_t limit = c->frame.length > PARSE_HERE_MAX ? LONG_BODIES_MAX : BODIES_MAX;
     size_t held = atomic_fetch_add(&c->http->bodies, c->frame.length);
     c->reserved = c->frame.length;
-    if (held + c->frame.length <= limit && buf_room(&c->body, c->frame.length)) {
+    if (held + c->frame.length <= bodies_max(c->frame.length) && buf_room(&c->body, c->frame.length)) {
         return ERR_OK;
     }
     body_release(c);
