@@ -19,7 +19,9 @@
 #include <unistd.h>
 
 #define REAP_EVERY_MS 1000
-#define SPARE_FILES 64ul        // descriptors that are not for connections
+#define REAP_AGAIN_MS                                                                                        \
+    100                  // after a walk that ended some: when descriptors run out, others wait to be accepted
+#define SPARE_FILES 64ul // descriptors that are not for connections
 #define CONNECTIONS_MAX 8192u   // about 100 MB, when all are there
 #define STOP_MARGIN_NS NS_PER_S // on top of what a request may take
 
@@ -176,13 +178,13 @@ static enum err gateway_start(const struct settings *settings, struct gateway *g
 // Returns when a signal says to end.
 static void gateway_watch(struct gateway *gateway)
 {
-    for (;;) {
+    for (size_t ended = 0;;) {
         struct pollfd ready = {.fd = gateway->signals, .events = POLLIN};
-        int count = poll(&ready, 1, REAP_EVERY_MS);
+        int count = poll(&ready, 1, ended > 0 ? REAP_AGAIN_MS : REAP_EVERY_MS);
         if (count > 0) {
             return;
         }
-        size_t ended = count == 0 ? reaper_walk(gateway->reaper) : 0;
+        ended = count == 0 ? reaper_walk(gateway->reaper) : 0;
         if (ended > 0) {
             log_line(LOG_LEVEL_INFO, "gateway", "reaped", "connections=%zu", ended);
         }
