@@ -133,7 +133,8 @@ struct left {
 static struct sluice *start(struct left *left)
 {
     cr_assert_eq(setenv("ASAN_OPTIONS", "quarantine_size_mb=0:thread_local_quarantine_size_kb=0", 1), 0);
-    *left = (struct left){.sluice = sluice_start(LIST("--rate", "1/1h"), LIST("--timeout", "1m"))};
+    *left = (struct left){
+        .sluice = sluice_start(LIST("--rate", "1/1h", "--target", "simulate:0s"), LIST("--timeout", "1m"))};
     struct http_response first = sluice_post(left->sluice, BODY, NULL); // every connection inside is there
     cr_assert_eq(first.status, 200);
     http_response_fini(&first);

@@ -56,7 +56,8 @@ static nng_socket dial(const struct sluice *sluice)
 
 static struct place place_open(void)
 {
-    struct place place = {.sluice = sluice_new(LIST("--rate", "1/1h", "--batch-size", "1"), NULL)};
+    struct place place = {
+        .sluice = sluice_new(LIST("--rate", "1/1h", "--batch-size", "1", "--target", "simulate:0s"), NULL)};
     sluice_launch(place.sluice, SCHEDULER);
     place.witness = dial(place.sluice);
     expect_service(&place);
