@@ -42,7 +42,7 @@ static void *ingest_and_look(void *arg)
             http_response_fini(&get);
         }
         http_response_fini(&post);
-        wait_ms(1); // the others need the processors as well
+        wait_ms(5); // the others need the processors as well
         atomic_fetch_add(status == 200 ? &good->served : &good->refused, 1);
     }
     return NULL;
