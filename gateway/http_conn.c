@@ -328,14 +328,27 @@ static size_t bodies_max(size_t length)
     return length > 1024 ? 56u << 20 : 64u << 20;
 }
 
+// What does not fit never counts, not even for a moment, in which it would keep a shorter one out.
+static bool bodies_take(struct http *http, size_t length)
+{
+    size_t held = atomic_load(&http->bodies);
+    do {
+        if (held + length > bodies_max(length)) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak(&http->bodies, &held, held + length));
+    return true;
+}
+
 static enum err body_reserve(struct conn *c, struct fault *fault)
 {
-    size_t held = atomic_fetch_add(&c->http->bodies, c->frame.length);
-    c->reserved = c->frame.length;
-    if (held + c->frame.length <= bodies_max(c->frame.length) && buf_room(&c->body, c->frame.length)) {
-        return ERR_OK;
+    if (bodies_take(c->http, c->frame.length)) {
+        c->reserved = c->frame.length;
+        if (buf_room(&c->body, c->frame.length)) {
+            return ERR_OK;
+        }
+        body_release(c);
     }
-    body_release(c);
     return fault_set(fault, ERR_SCHEDULER_UNAVAILABLE,
                      "The bodies of the requests at hand fill the gateway's memory; nothing was accepted.");
 }

@@ -19,9 +19,8 @@
 #include <unistd.h>
 
 #define REAP_EVERY_MS 1000
-#define REAP_AGAIN_MS                                                                                        \
-    100                  // after a walk that ended some: when descriptors run out, others wait to be accepted
-#define SPARE_FILES 64ul // descriptors that are not for connections
+#define REAP_AGAIN_MS 100       // after a walk that ended some: where descriptors run out, others wait
+#define SPARE_FILES 64ul        // descriptors that are not for connections
 #define CONNECTIONS_MAX 8192u   // about 100 MB, when all are there
 #define STOP_MARGIN_NS NS_PER_S // on top of what a request may take
 
