@@ -210,7 +210,7 @@ static int connect_later(const struct gw *gw)
 Test(gateway_slow, descriptors_run_out)
 {
     enum { MANY = 2 * FILES };
-    struct gw gw = gw_start_limited(LIST(NULL), FILES);
+    struct gw gw = gw_start_limited(LIST("--timeout", "1m"), FILES);
     int many[MANY];
     gw_peer_open(&gw);
     size_t open_files = process_files(gw.pid);
