@@ -150,7 +150,9 @@ static enum err decode_body(const struct source *source, struct request *request
 
 enum err request_from_body(const char *body, size_t len, struct request *request, struct fault *fault)
 {
-    return decode_with(decode_body, body, len, request, fault);
+    return request_plain(body, len, PLAIN_BODY, request)
+               ? ERR_OK
+               : decode_with(decode_body, body, len, request, fault);
 }
 
 static enum err decode_put(const struct source *source, struct request *request, struct fault *fault)
@@ -228,7 +230,9 @@ static enum err decode_line(const struct source *source, struct request *request
 
 enum err request_from_line(const char *line, size_t len, struct request *request, struct fault *fault)
 {
-    return decode_with(decode_line, line, len, request, fault);
+    return request_plain(line, len, PLAIN_LINE, request)
+               ? ERR_OK
+               : decode_with(decode_line, line, len, request, fault);
 }
 
 // ---- encoding ----
