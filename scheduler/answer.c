@@ -306,6 +306,7 @@ void answer(struct loop *loop, const struct request *request, struct buf *out)
         reply_ping(out);
         break;
     case OP_STATUS: {
+        store_begin_reading(loop->store); // reply_all ends it
         enum err err = put_status(loop, &request->status, out, start);
         if (err == ERR_NOT_FOUND) {
             reply_failed(out, start, err, "there is no ingestion with this ID");

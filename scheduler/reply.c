@@ -386,6 +386,7 @@ void reply_all(struct loop *loop, struct turn *t, enum err failed)
         next = item->next;
         reply_message(loop, t, message_of(item), failed, &insert);
     }
+    store_rollback(loop->store); // what answer.c began
     if (failed == ERR_OK) {
         reply_leases(loop, leases_take_grants(loop->leases));
     }

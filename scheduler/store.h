@@ -34,6 +34,9 @@ MUST_CHECK enum err store_begin_lazy(struct store *store);
 // Durable when it returns ERR_OK. A transaction that wrote nothing costs no sync.
 MUST_CHECK enum err store_commit(struct store *store);
 void store_rollback(struct store *store);
+// Outside of a transaction: what is read from here to store_rollback is of one moment, and costs less than
+// read by read. Does nothing where that has begun.
+void store_begin_reading(struct store *store);
 // Housekeeping between transactions (checkpoints), when there is nothing better to do or it has become
 // urgent. Returns quickly when nothing is due.
 MUST_CHECK enum err store_tend(struct store *store);

@@ -203,6 +203,14 @@ enum err store_begin_lazy(struct store *store)
     return err == ERR_OK ? begin(store) : err;
 }
 
+void store_begin_reading(struct store *store)
+{
+    if (!store->in_transaction) {
+        // If it fails, so will the reads.
+        store->in_transaction = stmt_run(store->statements[STMT_BEGIN_READING]) == ERR_OK;
+    }
+}
+
 enum err store_commit(struct store *store)
 {
     assert(store->in_transaction);

@@ -274,7 +274,9 @@ Test(store_cost, every_statement_has_an_index)
         cr_assert_eq(sqlite3_prepare_v2(f.store->db, sql, -1, &plan, NULL), SQLITE_OK);
         while (sqlite3_step(plan) == SQLITE_ROW) {
             const char *detail = (const char *)sqlite3_column_text(plan, 3);
-            bool scan = strncmp(detail, "SCAN", 4) == 0 && strcmp(detail, "SCAN CONSTANT ROW") != 0;
+            // Constants are no table; `blocks` is the name that COUNT_BEFORE gives to its own.
+            bool scan = strncmp(detail, "SCAN", 4) == 0 && strstr(detail, " CONSTANT ROW") == NULL &&
+                        strcmp(detail, "SCAN blocks") != 0;
             cr_assert(meant || (!scan && strstr(detail, "TEMP B-TREE") == NULL), "%s: %s", sql, detail);
         }
         sqlite3_finalize(plan);
