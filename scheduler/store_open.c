@@ -267,6 +267,10 @@ enum err store_sqlite_open(const char *dir, struct store **store, struct fault *
     }
     if (err == ERR_OK) {
         made = calloc(1, sizeof *made);
+        if (made != NULL) {
+            made->last_entry = -1;
+            made->history_max = HISTORY_MAX;
+        }
         err = made != NULL ? open_existing(made, &paths, fault)
                            : fault_set(fault, ERR_NO_MEMORY, "out of memory");
     }
