@@ -322,6 +322,14 @@ void bind_text_or_null(sqlite3_stmt *stmt, int parameter, const char *text);
 // Room for one more element of an array that grows by doubling.
 MUST_CHECK enum err store_grow(void **array, size_t count, size_t size);
 
+// ---- store_open.c ----
+
+// ERR_STORAGE_REFUSED unless the file's header says that it is a store of ours, and no newer one. *exists is
+// false, and all is well, when there is none.
+MUST_CHECK enum err store_check_header(const char *path, bool *exists, struct fault *fault);
+// The version of the schema; returns SQLite's result code.
+MUST_CHECK int store_user_version(sqlite3 *db, int64_t *version);
+
 // ---- store_schema.c ----
 
 // Step n leads from schema version n to n + 1.
