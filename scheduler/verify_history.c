@@ -145,13 +145,14 @@ static void check_rate(struct pass *pass, struct queue_past *past, struct about 
 {
     int64_t n;
     int64_t ns;
+    bool of_empty;
     char rate[RATE_TEXT_SIZE];
-    if (!window_add(&past->window, &past->now, integer(pass, AT_NS), &n, &ns)) {
+    if (!window_add(&past->window, &past->now, integer(pass, AT_NS), &n, &ns, &of_empty)) {
         rate_format(past->now.rate, rate);
         violation(pass->v, VERIFY_RATE, about,
-                  "entry %lld: %lld dispatches within %lld.%06lld ms, at %s, burst %u", (long long)entry,
-                  (long long)n, (long long)(ns / NS_PER_MS), (long long)(ns % NS_PER_MS), rate,
-                  past->now.burst);
+                  "entry %lld: %lld dispatches within %lld.%06lld ms%s, at %s, burst %u", (long long)entry,
+                  (long long)n, (long long)(ns / NS_PER_MS), (long long)(ns % NS_PER_MS),
+                  of_empty ? " of an empty bucket" : "", rate, past->now.burst);
     }
 }
 

@@ -73,13 +73,15 @@ void window_empty(struct window *window, const struct in_force *now, int64_t at_
     wide per_ns = now->rate.per_ns;
     *window = (struct window){
         .any = true,
+        .was_empty = true,
         .lowest = per_ns - (wide)now->burst * per_ns - (wide)now->rate.count * at_ns,
         .lowest_number = 1,
         .lowest_ns = at_ns,
     };
 }
 
-bool window_add(struct window *window, const struct in_force *now, int64_t at_ns, int64_t *n, int64_t *ns)
+bool window_add(struct window *window, const struct in_force *now, int64_t at_ns, int64_t *n, int64_t *ns,
+                bool *of_empty)
 {
     wide per_ns = now->rate.per_ns;
     wide count = (wide)now->rate.count;
@@ -88,8 +90,10 @@ bool window_add(struct window *window, const struct in_force *now, int64_t at_ns
     bool good = !window->any || f - window->lowest + per_ns <= (wide)now->burst * per_ns + count;
     *n = window->number - window->lowest_number + 1;
     *ns = at_ns - window->lowest_ns;
-    if (!window->any || f < window->lowest || !good) { // one violation is said once
+    *of_empty = window->was_empty;
+    if (!window->any || f <= window->lowest || !good) { // one violation is said once
         window->any = true;
+        window->was_empty = false;
         window->lowest = f;
         window->lowest_number = window->number;
         window->lowest_ns = at_ns;

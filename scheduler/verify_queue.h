@@ -23,6 +23,7 @@ struct in_force {
 // remember.
 struct window {
     bool any;
+    bool was_empty; // the lowest is not of a dispatch: the bucket was empty then
     wide lowest;
     int64_t number; // dispatches since the rate is in force
     int64_t lowest_number;
@@ -71,9 +72,10 @@ void pasts_free(struct pasts *pasts);
 
 // The bucket is empty at this moment.
 void window_empty(struct window *window, const struct in_force *now, int64_t at_ns);
-// Counts a dispatch; false when it comes too early. Then *n dispatches were within *ns (from one of them, or
-// since the bucket was empty).
-bool window_add(struct window *window, const struct in_force *now, int64_t at_ns, int64_t *n, int64_t *ns);
+// Counts a dispatch; false when it comes too early. Then *n dispatches were within *ns, or within *ns of an
+// empty bucket.
+bool window_add(struct window *window, const struct in_force *now, int64_t at_ns, int64_t *n, int64_t *ns,
+                bool *of_empty);
 
 // The entry of a dispatch that passed over a batch which waits since `since`; 0: there is none.
 int64_t trails_passed(const struct trail trails[PRIORITIES], bool aging, const struct place *place,
