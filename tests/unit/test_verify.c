@@ -383,3 +383,186 @@ Test(verify, each_thing_that_is_wrong_is_found)
     buf_fini(&healthy);
     fixture_free(&s.f);
 }
+
+// ---- other stores ----
+
+static void make_directory(struct fixture *f)
+{
+    (void)snprintf(f->dir, sizeof f->dir, "/tmp/sluice-store-XXXXXX");
+    cr_assert_not_null(mkdtemp(f->dir));
+    f->store = NULL;
+}
+
+static void expect_refused(const char *dir, enum err want, const char *part)
+{
+    struct verify_result result;
+    struct fault fault = {.detail = ""};
+    enum err err = verify_directory(dir, say, NULL, &result, &fault);
+    cr_assert_eq(err, want, "%s: %s", err_name(err), fault.detail);
+    cr_assert_not_null(strstr(fault.detail, part), "%s", fault.detail);
+}
+
+static void put_version(const struct fixture *f, int version)
+{
+    char sql[128];
+    (void)snprintf(sql, sizeof sql, "UPDATE meta SET flags = ''; PRAGMA user_version = %d", version);
+    run_sql(f, sql);
+}
+
+Test(verify, what_is_not_there_or_no_store_of_this_version_is_refused)
+{
+    struct fixture f;
+    make_directory(&f);
+    expect_refused("/tmp/no such directory", ERR_NOT_FOUND, "no such directory");
+    expect_refused(f.dir, ERR_NOT_FOUND, "sluice.db: No such file");
+    struct buf other;
+    buf_init(&other);
+    for (int i = 0; i < 1000; i++) {
+        buf_str(&other, "not SQLite");
+    }
+    write_file(&f, &other);
+    expect_refused(f.dir, ERR_STORAGE_REFUSED, "is not a store of Sluice");
+    buf_fini(&other);
+    fixture_free(&f);
+    struct scene s;
+    scene_new(&s);
+    put_version(&s.f, store_schema_version + 1);
+    expect_refused(s.f.dir, ERR_STORAGE_REFUSED, "newer Sluice");
+    put_version(&s.f, store_schema_version - 1);
+    expect_refused(s.f.dir, ERR_STORAGE_REFUSED, "start the scheduler once");
+    fixture_free(&s.f);
+}
+
+Test(verify, a_store_that_is_in_use_is_refused)
+{
+    struct scene s;
+    char path[128];
+    scene_new(&s);
+    (void)snprintf(path, sizeof path, "%s/lock", s.f.dir);
+    int lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    cr_assert(lock >= 0 && flock(lock, LOCK_EX) == 0);
+    expect_refused(s.f.dir, ERR_STORAGE_UNAVAILABLE, "a scheduler is running");
+    close(lock);
+    expect_nothing_wrong(&s.f, 11);
+    fixture_free(&s.f);
+}
+
+// A page of a table is overwritten.
+Test(verify, a_damaged_file_is_a_violation)
+{
+    struct scene s;
+    scene_new(&s);
+    struct buf bytes = read_file(&s.f);
+    cr_assert_gt(bytes.len, 20u * 4096);
+    for (size_t page = 2; page < 20; page++) {
+        memset(bytes.data + page * 4096 + 100, 0x5a, 1000);
+    }
+    write_file(&s.f, &bytes);
+    struct said said = check(&s.f);
+    cr_assert_gt(said.result.violations, 0);
+    cr_assert_eq(strncmp(said.text.data, "integrity: ", 11), 0, "%s", said.text.data);
+    buf_fini(&said.text);
+    buf_fini(&bytes);
+    fixture_free(&s.f);
+}
+
+// What a crash leaves in the log counts, and stays there.
+Test(verify, nothing_is_written)
+{
+    struct scene s;
+    char command[256];
+    struct fixture copy;
+    scene_new(&s);
+    fixture_open(&s.f);
+    make_directory(&copy);
+    (void)add(s.f.store, 100, 1, PRIORITY_LOW, 2, 2);
+    (void)snprintf(command, sizeof command, "cp %s/sluice.db %s/sluice.db-wal %s", s.f.dir, s.f.dir,
+                   copy.dir);
+    cr_assert_eq(system(command), 0); // NOLINT(cert-env33-c): a test's own two directories
+    struct buf before = read_file(&copy);
+    off_t log = log_size(&copy);
+    struct said said = check(&copy);
+    cr_assert_eq(said.result.violations, 0, "%s", said.text.data);
+    cr_assert_eq(said.result.ingestions, 8); // the last is in the log alone
+    buf_fini(&said.text);
+    struct buf after = read_file(&copy);
+    cr_assert(before.len == after.len && memcmp(before.data, after.data, after.len) == 0);
+    cr_assert(log > 0 && log_size(&copy) == log);
+    buf_fini(&before);
+    buf_fini(&after);
+    fixture_free(&copy);
+    fixture_free(&s.f);
+}
+
+Test(verify, only_so_many_lines_are_said_of_a_kind)
+{
+    struct scene s;
+    scene_new(&s);
+    run_sql(&s.f, "WITH n(i) AS (VALUES (1000) UNION ALL SELECT i + 1 FROM n WHERE i < 1999) INSERT INTO "
+                  "waiting_count SELECT 1, 0, 0, i, 1 FROM n");
+    struct said said = check(&s.f);
+    cr_assert_eq(said.result.violations, 1000);
+    size_t lines = 0;
+    for (const char *at = said.text.data; (at = strchr(at, '\n')) != NULL; at++) {
+        lines++;
+    }
+    cr_assert_eq(lines, VERIFY_LINES + 1);
+    cr_assert_not_null(strstr(said.text.data, "\ncounts: and 980 more\n"), "%s", said.text.data);
+    buf_fini(&said.text);
+    fixture_free(&s.f);
+}
+
+// ---- a history that is not whole ----
+
+// The newest entries stay, and what they say is checked as before.
+Test(verify, a_history_is_bounded)
+{
+    struct scene s;
+    scene_new(&s);
+    fixture_open(&s.f);
+    s.f.store->history_max = 9;
+    s.now_ns += MS(20);
+    for (uint32_t i = 0; i < 3; i++) {
+        deliver(&s, 1, PRIORITY_LOW, 4, i, BATCH_COMPLETED);
+        s.now_ns += MS(10);
+        cr_assert_eq(sql_integer(s.f.store->db, "SELECT min(id) FROM history"), 9 + i);
+        cr_assert_eq(sql_integer(s.f.store->db, "SELECT count(*) FROM history"), 9);
+    }
+    cr_assert_eq(sql_integer(s.f.store->db, "SELECT min(id) FROM change"), 12);
+    expect_sound(s.f.store);
+    store_close(s.f.store);
+    s.f.store = NULL;
+    // Entry 16 is in backoff, and was due long before the last.
+    run_sql(&s.f, "UPDATE batch SET due_ns = 999000000000 WHERE state = 2");
+    expect_nothing_wrong(&s.f, 5);
+    run_sql(&s.f, "UPDATE history SET at_ns = at_ns - 1000000 WHERE id = 19");
+    struct said said = check(&s.f);
+    cr_assert_not_null(strstr(said.text.data, "entry 19: 2 dispatches within 19.000000 ms, at 1/20ms"), "%s",
+                       said.text.data);
+    buf_fini(&said.text);
+    fixture_free(&s.f);
+}
+
+// A store that is older than its history: what was before is not held against it.
+Test(verify, a_store_of_an_older_version_is_checked_from_then_on)
+{
+    struct scene s;
+    scene_new(&s);
+    run_sql(
+        &s.f,
+        "DELETE FROM history; DELETE FROM change; UPDATE batch SET since = 0, ended = 0; UPDATE ingestion "
+        "SET since = 0; INSERT INTO history VALUES (2, 0, 0, 0, 0, 0, 0, 0, 0)");
+    expect_nothing_wrong(&s.f, 0);
+    fixture_open(&s.f);
+    end(&s, 1, PRIORITY_LOW, 1, 2, BATCH_COMPLETED); // dispatched before
+    deliver(&s, 1, PRIORITY_LOW, 4, 0, BATCH_COMPLETED);
+    store_close(s.f.store);
+    s.f.store = NULL;
+    run_sql(&s.f, "UPDATE batch SET due_ns = 999000000000 WHERE state = 2");
+    expect_nothing_wrong(&s.f, 1);
+    run_sql(&s.f, "UPDATE history SET attempt = 0 WHERE id = 3");
+    struct said said = check(&s.f);
+    cr_assert_not_null(strstr(said.text.data, "entry 3 makes no sense"), "%s", said.text.data);
+    buf_fini(&said.text);
+    fixture_free(&s.f);
+}
