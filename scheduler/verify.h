@@ -12,10 +12,10 @@
 //
 // What is left out: how long after its slot a delivery really started (within 2 ms, or else the next slots
 // moved; that is not kept); lingers, holds of a target and the breaker, which only ever delay; batches that
-// were cancelled or expired before they were dispatched, as having been passed over; between priorities,
-// queues whose `aging` is on (inside of a priority it changes nothing); the number in flight of ingestions
-// that have been removed; and the first entry after a store was brought up from an older version, of which
-// the rate before is not known. Times by the wall clock are not compared with one another: it may be set.
+// were cancelled or expired before they were dispatched, as having been passed over; what went before a more
+// urgent batch while the `aging` of the queue was on (inside of a priority it changes nothing); the number in
+// flight of ingestions that have been removed; and the rate across the first entry there is. Times by the
+// wall clock are not compared with one another: it may be set.
 //
 // Memory does not grow with the store: rows are streamed, and sorted in temporary files ($SQLITE_TMPDIR,
 // /var/tmp).

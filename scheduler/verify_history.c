@@ -159,7 +159,7 @@ static void check_rate(struct pass *pass, struct queue_past *past, struct about 
 static void check_order(struct pass *pass, const struct queue_past *past, struct about about,
                         const struct place *place, int64_t since)
 {
-    int64_t by = trails_passed(past->trails, past->now.aging, place, since);
+    int64_t by = trails_passed(past->trails, place, since);
     if (by != 0) {
         violation(pass->v, VERIFY_ORDER, about, "it waited from entry %lld on, and entry %lld went before it",
                   (long long)since, (long long)by);
@@ -202,7 +202,7 @@ static enum err pass_dispatch(struct pass *pass, int64_t entry)
     past->since++;
     past->dispatched = true;
     past->at_ns = integer(pass, AT_NS);
-    return trails_add(past->trails, &place, entry);
+    return trails_add(past->trails, past->now.aging, &place, entry);
 }
 
 // ---- the pass ----

@@ -108,10 +108,9 @@ static bool is_behind(const struct passed *passed, const struct place *place)
     return passed->seq > place->seq || (passed->seq == place->seq && passed->index > (int64_t)place->index);
 }
 
-int64_t trails_passed(const struct trail trails[PRIORITIES], bool aging, const struct place *place,
-                      int64_t since)
+int64_t trails_passed(const struct trail trails[PRIORITIES], const struct place *place, int64_t since)
 {
-    for (int p = (int)place->priority + 1; p < PRIORITIES && !aging; p++) {
+    for (int p = (int)place->priority + 1; p < PRIORITIES; p++) {
         if (trails[p].last > since) {
             return trails[p].last;
         }
@@ -130,7 +129,7 @@ int64_t trails_passed(const struct trail trails[PRIORITIES], bool aging, const s
     return low < own->count && is_behind(&own->items[low], place) ? own->items[low].entry : 0;
 }
 
-enum err trails_add(struct trail trails[PRIORITIES], const struct place *place, int64_t entry)
+enum err trails_add(struct trail trails[PRIORITIES], bool aging, const struct place *place, int64_t entry)
 {
     struct trail *trail = &trails[place->priority];
     while (trail->count > 0 && !is_behind(&trail->items[trail->count - 1], place)) {
@@ -142,6 +141,6 @@ enum err trails_add(struct trail trails[PRIORITIES], const struct place *place, 
     }
     trail->items = items;
     trail->items[trail->count++] = (struct passed){entry, place->seq, place->index};
-    trail->last = entry;
+    trail->last = aging ? trail->last : entry;
     return ERR_OK;
 }

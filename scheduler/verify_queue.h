@@ -43,7 +43,7 @@ struct trail {
     struct passed *items;
     size_t count;
     size_t cap;
-    int64_t last; // entry; 0: none
+    int64_t last; // entry that may have passed over what is more urgent; 0: none
 };
 
 struct queue_past {
@@ -78,8 +78,9 @@ bool window_add(struct window *window, const struct in_force *now, int64_t at_ns
                 bool *of_empty);
 
 // The entry of a dispatch that passed over a batch which waits since `since`; 0: there is none.
-int64_t trails_passed(const struct trail trails[PRIORITIES], bool aging, const struct place *place,
-                      int64_t since);
-MUST_CHECK enum err trails_add(struct trail trails[PRIORITIES], const struct place *place, int64_t entry);
+int64_t trails_passed(const struct trail trails[PRIORITIES], const struct place *place, int64_t since);
+// `aging`: what is less urgent may have been the more urgent by then.
+MUST_CHECK enum err trails_add(struct trail trails[PRIORITIES], bool aging, const struct place *place,
+                               int64_t entry);
 
 #endif

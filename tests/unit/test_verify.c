@@ -384,6 +384,21 @@ Test(verify, each_thing_that_is_wrong_is_found)
     fixture_free(&s.f);
 }
 
+// With aging, what was accepted long before may go before what is more urgent; inside of a priority it may
+// not.
+Test(verify, aging_leaves_the_order_inside_of_a_priority)
+{
+    struct scene s;
+    scene_new(&s);
+    run_sql(&s.f, "UPDATE change SET aging_ns = 1 WHERE id = 10; UPDATE history SET since = 2 WHERE id = 4");
+    expect_nothing_wrong(&s.f, 11);
+    run_sql(&s.f, "UPDATE history SET idx = 4 - idx WHERE seq = 1");
+    struct said said = check(&s.f);
+    cr_assert_not_null(strstr(said.text.data, "order: queue 1 (default) ingestion 1"), "%s", said.text.data);
+    buf_fini(&said.text);
+    fixture_free(&s.f);
+}
+
 // ---- other stores ----
 
 static void make_directory(struct fixture *f)
