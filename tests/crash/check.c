@@ -134,8 +134,10 @@ static struct batch read_batch(const struct listed *listed, uint32_t index, cons
     CHECK(at == count, "batch %u of %s has %u IDs and not %u", index, listed->id, at, count);
     const char *status = json_text(json, "status");
     batch.completed = strcmp(status, "completed") == 0;
-    CHECK(batch.completed || (request->cancelled && strcmp(status, "cancelled") == 0), "batch %u of %s is %s",
-          index, listed->id, status);
+    // Failed batches of what was cancelled are left alone by the retry of a queue.
+    CHECK(batch.completed ||
+              (request->cancelled && (strcmp(status, "cancelled") == 0 || strcmp(status, "failed") == 0)),
+          "batch %u of %s is %s", index, listed->id, status);
     const cJSON *attempts = optional(json, "attempts");
     batch.attempts = attempts ? attempts->valueint : 0;
     batch.interrupted = cJSON_IsTrue(optional(json, "interrupted"));
@@ -234,7 +236,7 @@ static void check_ingestion(struct check *check, const struct listed *listed)
         {
             struct batch batch = read_batch(listed, index++, json);
             check->completed[request->queue] += batch.completed;
-            cancelled += !batch.completed;
+            cancelled += strcmp(json_text(json, "status"), "cancelled") == 0;
             if (request->queue == QUEUE_JOBS) {
                 check_leases(check, &batch);
             } else if (request->queue != QUEUE_BIG) {

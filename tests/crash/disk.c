@@ -98,11 +98,24 @@ static uint64_t died_at_all(const struct disk *disk)
     return sum;
 }
 
-void disk_die(struct disk *disk, unsigned n, enum disk_when when)
+void disk_arm(struct disk *disk, unsigned n, enum disk_when when)
 {
     disk->died_before = died_at_all(disk);
     atomic_store(&disk->control->when, (uint32_t)when);
-    atomic_store(&disk->control->last, n > 0 ? disk_calls(disk) + n : 0);
+    atomic_store(&disk->control->last, disk_calls(disk) + n);
+}
+
+bool disk_has_died(const struct disk *disk)
+{
+    return died_at_all(disk) > disk->died_before;
+}
+
+// A call that has seen that it is the last one is counted at once.
+bool disk_disarm(struct disk *disk)
+{
+    atomic_store(&disk->control->last, 0);
+    wait_ms(1);
+    return disk_has_died(disk);
 }
 
 uint64_t disk_calls(const struct disk *disk)
@@ -113,11 +126,6 @@ uint64_t disk_calls(const struct disk *disk)
 uint64_t disk_died(const struct disk *disk, enum disk_call call, enum disk_file file)
 {
     return atomic_load(&disk->control->died[call][file]);
-}
-
-bool disk_is_dead(const struct disk *disk)
-{
-    return died_at_all(disk) > disk->died_before;
 }
 
 void disk_fault(struct disk *disk, const char *fault)

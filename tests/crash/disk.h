@@ -21,13 +21,14 @@ struct disk;
 struct disk *disk_new(struct sluice *sluice);
 void disk_free(struct disk *disk);
 
-// It dies in the n-th call from now (1: the next one); 0: in none.
-void disk_die(struct disk *disk, unsigned n, enum disk_when when);
+// It dies in the n-th call from now (1: the next one), if it comes to that.
+void disk_arm(struct disk *disk, unsigned n, enum disk_when when);
+bool disk_has_died(const struct disk *disk); // since it was armed
+// No more of it. Whether it has died.
+bool disk_disarm(struct disk *disk);
 // Calls so far, and how often it died in which.
 uint64_t disk_calls(const struct disk *disk);
 uint64_t disk_died(const struct disk *disk, enum disk_call call, enum disk_file file);
-// Whether it has died since disk_die.
-bool disk_is_dead(const struct disk *disk);
 
 // While the scheduler is dead. How many records there were: 0 means that all was synced.
 size_t disk_cut_power(struct disk *disk, enum power_loss loss, struct random *random);

@@ -79,45 +79,61 @@ static void kill_gateway(struct round *round)
     round->kills++;
 }
 
-void round_bury(struct round *round)
+static void cut_power(struct round *round)
 {
-    sluice_kill(round->sluice, SCHEDULER);
+    if (round->sluice->part[GATEWAY].pid) {
+        kill_gateway(round);
+    }
+    round->undone += disk_cut_power(round->disk, (enum power_loss)pick(round, POWER_LOSSES), &round->random);
+}
+
+static void count_death(struct round *round)
+{
     round->kills++;
     round->deaths++;
     if (round->plan.power) {
-        if (round->sluice->part[GATEWAY].pid) {
-            kill_gateway(round);
-        }
-        round->undone +=
-            disk_cut_power(round->disk, (enum power_loss)pick(round, POWER_LOSSES), &round->random);
+        cut_power(round);
     }
 }
 
-void round_revive(struct round *round, unsigned n, enum disk_when when)
+void round_bury(struct round *round)
 {
-    disk_die(round->disk, n, when);
-    while (!sluice_try(round->sluice, SCHEDULER)) {
-        round->sluice->part[SCHEDULER] = PROCESS_NONE;
-        round->kills++;
-        round->deaths++;
-        if (round->plan.power) {
-            round->undone +=
-                disk_cut_power(round->disk, (enum power_loss)pick(round, POWER_LOSSES), &round->random);
-        }
-        disk_die(round->disk, 0, when);
+    sluice_kill(round->sluice, SCHEDULER);
+    count_death(round);
+}
+
+void round_revive(struct round *round)
+{
+    if (!round->sluice->part[SCHEDULER].pid) {
+        sluice_launch(round->sluice, SCHEDULER);
     }
     if (!round->sluice->part[GATEWAY].pid) {
         sluice_launch(round->sluice, GATEWAY);
     }
 }
 
-// Waits a while for it to die by itself.
-static void await_death(struct round *round)
+// Waits a while for it to die by itself; whether it did.
+static bool await_death(struct round *round)
 {
-    for (int i = 0; i < 200 && !disk_is_dead(round->disk); i++) {
+    for (int i = 0; i < 200 && !disk_has_died(round->disk); i++) {
         wait_ms(2);
     }
-    disk_die(round->disk, 0, DISK_BEFORE);
+    return disk_disarm(round->disk);
+}
+
+bool round_revive_to_die(struct round *round, unsigned n, enum disk_when when)
+{
+    disk_arm(round->disk, n, when);
+    if (!sluice_try(round->sluice, SCHEDULER)) {
+        (void)disk_disarm(round->disk);
+        count_death(round);
+        return true;
+    }
+    if (await_death(round)) {
+        round_bury(round);
+        return true;
+    }
+    return false;
 }
 
 // What the target answers from now on.
@@ -137,7 +153,7 @@ static void change_answer(struct round *round)
 
 void round_kill(struct round *round)
 {
-    unsigned n = 0;
+    unsigned n = 1 + (unsigned)pick(round, CALLS_AHEAD);
     enum disk_when when = (enum disk_when)pick(round, 3);
     change_answer(round);
     wait_ms((int64_t)pick(round, 150));
@@ -155,29 +171,17 @@ void round_kill(struct round *round)
     case 5:
         round_bury(round);
         break;
-    case 6: // dies in its start, or soon after
-        n = 1 + (unsigned)pick(round, CALLS_AHEAD);
+    case 6: // dies again in its start, or soon after
         round_bury(round);
+        (void)round_revive_to_die(round, n, when);
         break;
     default:
-        disk_die(round->disk, 1 + (unsigned)pick(round, CALLS_AHEAD), when);
-        await_death(round);
+        disk_arm(round->disk, n, when);
+        (void)await_death(round);
         round_bury(round);
     }
     wait_ms(pick(round, 3) == 0 ? (int64_t)pick(round, 50) : 0);
-    if (!round->sluice->part[SCHEDULER].pid) {
-        round_revive(round, n, when);
-        if (n > 0) {
-            await_death(round);
-        }
-    }
-    if (n > 0 && disk_is_dead(round->disk)) {
-        round_bury(round);
-        round_revive(round, 0, when);
-    }
-    if (!round->sluice->part[GATEWAY].pid) {
-        sluice_launch(round->sluice, GATEWAY);
-    }
+    round_revive(round);
 }
 
 // ---- the end ----
@@ -213,7 +217,7 @@ static void drain(struct round *round)
     for (int i = 0; i < 2; i++) {
         wait_ms((int64_t)pick(round, 200));
         round_bury(round);
-        round_revive(round, 0, DISK_BEFORE);
+        round_revive(round);
     }
     WAIT_FOR(is_quiet(round));
     for (size_t i = 0; i < LOAD_QUEUES; i++) {

@@ -34,10 +34,12 @@ struct round {
 struct round *round_begin(const struct round_plan *plan, uint64_t seed);
 // Kills something at random, in a random way and at a random moment, and starts it again.
 void round_kill(struct round *round);
-// The parts of that: the scheduler has died, or dies now; then it is started again (and dies in its n-th
-// call, where n is not 0).
+// The parts of that. The scheduler has died, or dies now.
 void round_bury(struct round *round);
-void round_revive(struct round *round, unsigned n, enum disk_when when);
+// Both programs are started, if they do not run.
+void round_revive(struct round *round);
+// The scheduler is started, and dies in the n-th call of its life, if that comes soon. False when it did not.
+bool round_revive_to_die(struct round *round, unsigned n, enum disk_when when);
 // No more kills: waits until all is done, checks everything, prints what it was, and frees.
 void round_end(struct round *round);
 
