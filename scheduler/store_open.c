@@ -92,14 +92,40 @@ static enum err refuse(sqlite3 *db, int rc, const char *path, struct fault *faul
     }
 }
 
-static bool sync_directory(const char *dir)
+struct paths {
+    char *dir;
+    char file[PATH_MAX];
+    char log[PATH_MAX];   // SQLite's name for it
+    char fresh[PATH_MAX]; // while it is being made
+};
+
+static bool sync_file(const char *path, int flags)
 {
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = open(path, flags | O_CLOEXEC);
     bool synced = fd >= 0 && fsync(fd) == 0;
+    int reason = errno;
     if (fd >= 0) {
         close(fd);
     }
+    errno = reason;
     return synced;
+}
+
+static bool sync_directory(const char *dir)
+{
+    return sync_file(dir, O_RDONLY | O_DIRECTORY);
+}
+
+// A process that was killed between the writing of a commit and its sync leaves a log that reads as if it had
+// been committed, and what is repeated to this one is answered from it: so it must be on the disk before.
+static enum err sync_log(const struct paths *paths, struct fault *fault)
+{
+    errno = 0;
+    if (sync_file(paths->log, O_RDONLY) && sync_directory(paths->dir)) {
+        return ERR_OK;
+    }
+    return fault_set(fault, errno == ENOSPC || errno == EDQUOT ? ERR_STORAGE_FULL : ERR_STORAGE_IO,
+                     "cannot sync %s: %s", paths->log, strerror(errno));
 }
 
 // Fills an empty file. Not yet in write-ahead mode, so that all of it is in this one file when it gets its
@@ -120,13 +146,6 @@ static int fill_new(sqlite3 *db)
     }
     return rc;
 }
-
-struct paths {
-    char *dir;
-    char file[PATH_MAX];
-    char log[PATH_MAX];   // SQLite's name for it
-    char fresh[PATH_MAX]; // while it is being made
-};
 
 static bool paths_fill(struct paths *paths, const char *dir)
 {
@@ -210,6 +229,10 @@ static enum err open_existing(struct store *store, const struct paths *paths, st
     const char *path = paths->file;
     int keep_log = access(paths->log, F_OK) == 0;
     int64_t version = 0;
+    enum err err = keep_log ? sync_log(paths, fault) : ERR_OK;
+    if (err != ERR_OK) {
+        return err;
+    }
     errno = 0;
     int rc = sqlite3_open_v2(path, &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
     if (rc == SQLITE_OK) {

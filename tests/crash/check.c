@@ -19,7 +19,7 @@
 
 // An ingestion of the list, newest first.
 struct listed {
-    struct request *request;
+    struct posting *request;
     char id[ID_TEXT_SIZE];
 };
 
@@ -91,7 +91,7 @@ static size_t first_of(const void *list, size_t count, size_t size, size_t offse
 
 // What /status says of it, and what it must be.
 struct batch {
-    const struct request *request;
+    const struct posting *request;
     const char *ingestion;
     char id[ID_TEXT_SIZE];
     char ids[IDS_TEXT]; // cut off where there are more
@@ -107,7 +107,7 @@ static const cJSON *optional(const cJSON *object, const char *name)
 
 static struct batch read_batch(const struct listed *listed, uint32_t index, const cJSON *json)
 {
-    const struct request *request = listed->request;
+    const struct posting *request = listed->request;
     struct batch batch = {.request = request, .ingestion = listed->id};
     uint32_t size = load_batch_sizes[request->queue], first = index * size, len = 0;
     uint32_t count = request->count - first < size ? request->count - first : size, at = 0;
@@ -218,7 +218,7 @@ static void check_leases(struct check *check, const struct batch *batch)
 
 static void check_ingestion(struct check *check, const struct listed *listed)
 {
-    const struct request *request = listed->request;
+    const struct posting *request = listed->request;
     uint32_t size = load_batch_sizes[request->queue], batches = (request->count + size - 1) / size, index = 0;
     int cancelled = 0;
     while (index < batches) {
@@ -253,14 +253,14 @@ static void check_ingestion(struct check *check, const struct listed *listed)
 }
 
 // The request that an ingestion comes from, by its first ID.
-static struct request *request_of(const struct check *check, const char *id)
+static struct posting *request_of(const struct check *check, const char *id)
 {
     struct http_response response = sluice_get(check->evidence->sluice, "/status/%s?limit=1", id);
     CHECK(response.status == 200, "%s: %ld %s", id, response.status, response.body);
     const cJSON *batch = cJSON_GetArrayItem(json_member(response.json, "batches"), 0);
     const cJSON *first = cJSON_GetArrayItem(json_member(batch, "ids"), 0);
     CHECK(cJSON_IsNumber(first), "%s", response.body);
-    struct request *request = load_find(check->evidence->load, (uint64_t)first->valuedouble);
+    struct posting *request = load_find(check->evidence->load, (uint64_t)first->valuedouble);
     CHECK(request && request->first == (uint64_t)first->valuedouble, "nobody sent %s", response.body);
     http_response_fini(&response);
     return request;
@@ -273,7 +273,7 @@ static void add_listed(struct check *check, const char *id)
     check->listed = list;
     struct listed *listed = &list[check->listed_count++];
     (void)snprintf(listed->id, sizeof(listed->id), "%s", id);
-    struct request *request = listed->request = request_of(check, id);
+    struct posting *request = listed->request = request_of(check, id);
     CHECK(!request->seen, "what was sent once is there twice: %s", id);
     CHECK(request->end != REQUEST_REFUSED, "%s was refused, and is there", id);
     CHECK(request->end != REQUEST_ACCEPTED || strcmp(request->id, id) == 0, "%s is there as %s", request->id,
@@ -305,7 +305,7 @@ static void check_requests(struct check *check)
     const struct load *load = check->evidence->load;
     for (size_t i = 0; i < load->count; i++) {
         for (size_t j = 0; j < load->clients[i].count; j++) {
-            const struct request *request = &load->clients[i].requests[j];
+            const struct posting *request = &load->clients[i].requests[j];
             CHECK(request->seen || request->end != REQUEST_ACCEPTED, "%s was accepted and is not there",
                   request->id);
             check->tally.refused += request->end == REQUEST_REFUSED;
@@ -321,9 +321,9 @@ static void check_acceptance(const struct check *check)
     const struct load *load = check->evidence->load;
     for (size_t i = 0; i < load->count; i++) {
         const struct client *client = &load->clients[i];
-        const struct request *later = NULL;
+        const struct posting *later = NULL;
         for (size_t j = 0; j < check->listed_count; j++) {
-            const struct request *request = check->listed[j].request;
+            const struct posting *request = check->listed[j].request;
             if (request < client->requests || request >= client->requests + client->count ||
                 request->end != REQUEST_ACCEPTED) {
                 continue;

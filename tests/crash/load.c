@@ -23,7 +23,7 @@ static uint64_t first_id(unsigned client, size_t number)
     return (client % 2 == 0 ? base : ID_VALUE_MAX + 1 - base) + number * REQUEST_IDS;
 }
 
-struct request *load_find(struct load *load, uint64_t id)
+struct posting *load_find(struct load *load, uint64_t id)
 {
     for (size_t i = 0; i < load->count; i++) {
         struct client *client = &load->clients[i];
@@ -59,7 +59,7 @@ static bool is_lost(const struct answer *answer)
 
 // ---- ingesting ----
 
-static char *members_of(const struct request *request)
+static char *members_of(const struct posting *request)
 {
     struct buf members;
     size_t len;
@@ -73,12 +73,12 @@ static char *members_of(const struct request *request)
     return buf_take(&members, &len);
 }
 
-static struct request make_request(struct client *client)
+static struct posting make_request(struct client *client)
 {
     static const enum load_queue often[] = {QUEUE_FAST, QUEUE_FAST, QUEUE_FAST, QUEUE_FAST,
                                             QUEUE_FAST, QUEUE_FAST, QUEUE_JOBS, QUEUE_JOBS,
                                             QUEUE_JOBS, QUEUE_KEPT, QUEUE_KEPT, QUEUE_BIG};
-    struct request request = {.first = first_id(client->number, client->count)};
+    struct posting request = {.first = first_id(client->number, client->count)};
     request.queue =
         pick(client, 30) == 0 ? QUEUE_SLOW : often[pick(client, sizeof(often) / sizeof(often[0]))];
     request.priority = (enum priority)pick(client, PRIORITIES);
@@ -97,7 +97,7 @@ static void random_id(struct client *client, char text[static ID_TEXT_SIZE])
 }
 
 // Notes what an answer says; whether it says something.
-static bool take_answer(struct client *client, struct request *request, const struct answer *answer)
+static bool take_answer(struct client *client, struct posting *request, const struct answer *answer)
 {
     expect(client, "ingest", answer, answer->status == 200 || is_lost(answer));
     if (answer->status == 200) {
@@ -114,7 +114,7 @@ static bool take_answer(struct client *client, struct request *request, const st
 // answered.
 static void ingest(struct client *client)
 {
-    struct request request = make_request(client);
+    struct posting request = make_request(client);
     char *members = members_of(&request), name[64], id[ID_TEXT_SIZE];
     bool keyed = pick(client, 3) > 0, again = pick(client, 10) == 0, answered = false;
     unsigned times = keyed || talk_is_ipc(client->talk) ? UINT32_MAX : 1;
@@ -144,15 +144,15 @@ static void ingest(struct client *client)
 
 // ---- the rest ----
 
-static struct request *any_accepted(struct client *client)
+static struct posting *any_accepted(struct client *client)
 {
-    struct request *request = client->count > 0 ? &client->requests[pick(client, client->count)] : NULL;
+    struct posting *request = client->count > 0 ? &client->requests[pick(client, client->count)] : NULL;
     return request && request->end == REQUEST_ACCEPTED ? request : NULL;
 }
 
 static void cancel(struct client *client)
 {
-    struct request *request = any_accepted(client);
+    struct posting *request = any_accepted(client);
     if (!request) {
         return;
     }
@@ -168,7 +168,7 @@ static void cancel(struct client *client)
 
 static void retry(struct client *client)
 {
-    struct request *request = any_accepted(client);
+    struct posting *request = any_accepted(client);
     if (!request) {
         return;
     }
@@ -181,7 +181,7 @@ static void retry(struct client *client)
 // What was accepted is there at all times.
 static void look(struct client *client)
 {
-    struct request *request = any_accepted(client);
+    struct posting *request = any_accepted(client);
     if (!request) {
         return;
     }

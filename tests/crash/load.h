@@ -30,7 +30,7 @@ enum request_end {
     REQUEST_UNKNOWN,  // no answer, or 504: all of it is there, or nothing
 };
 
-struct request {
+struct posting {
     enum request_end end;
     char id[ID_TEXT_SIZE]; // where it is known
     enum load_queue queue;
@@ -51,7 +51,7 @@ struct client {
     struct load *load;
     struct random random;
     struct talk *talk;
-    struct request requests[REQUESTS_MAX];
+    struct posting requests[REQUESTS_MAX];
     size_t count;
     char fault[256]; // an answer there should not be
 };
@@ -71,6 +71,6 @@ void load_stop(struct load *load);
 void load_free(struct load *load);
 
 // The request that an ID belongs to; NULL: none.
-struct request *load_find(struct load *load, uint64_t id);
+struct posting *load_find(struct load *load, uint64_t id);
 
 #endif
