@@ -63,7 +63,8 @@ static enum err check_header(const char *path, bool *exists, struct fault *fault
         close(fd);
     }
     if (len < 0) {
-        return fault_set(fault, ERR_STORAGE_REFUSED, "cannot read %s: %s", path, strerror(reason));
+        return fault_set(fault, reason == EIO ? ERR_STORAGE_IO : ERR_STORAGE_REFUSED, "cannot read %s: %s",
+                         path, strerror(reason));
     }
     if (len < (ssize_t)sizeof header || memcmp(header, "SQLite format 3", 16) != 0 ||
         big_endian_u32(header + 68) != STORE_APPLICATION_ID) {
