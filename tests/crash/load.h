@@ -21,6 +21,7 @@ enum load_queue {
     QUEUE_JOBS, // pull
 };
 #define LOAD_QUEUES 5
+#define OWN_QUEUE "own" // of a test itself: nothing is said of what is on it
 extern const char *const load_queue_names[LOAD_QUEUES];
 extern const uint32_t load_batch_sizes[LOAD_QUEUES];
 

@@ -6,11 +6,14 @@
 #include "tests/crash/check.h"
 #include "tests/crash/disk.h"
 
+#define SMALL_MIB 8
+
 // What a round is like. A zeroed one has no kills of its own.
 struct round_plan {
     const char *name;
     bool power; // with each death of the scheduler the power goes: both die, and what is not synced is lost
     bool may_time_out; // as in check.h
+    bool small;        // the data is on a file system of SMALL_MIB, where mounting one is allowed
     const char *gateway_timeout;
     const char *delivery_timeout;
 };
@@ -20,7 +23,8 @@ struct round {
     uint64_t seed;
     struct random random;
     struct sluice *sluice;
-    struct disk *disk;
+    bool small;        // it is
+    struct disk *disk; // NULL when it is
     struct http_target *target;
     struct load *load;
     struct pull *pull;
@@ -40,6 +44,12 @@ void round_bury(struct round *round);
 void round_revive(struct round *round);
 // The scheduler is started, and dies in the n-th call of its life, if that comes soon. False when it did not.
 bool round_revive_to_die(struct round *round, unsigned n, enum disk_when when);
+// The scheduler has ended by itself, with this exit code.
+void round_expect_end(struct round *round, int code);
+// It does not start, and ends with this.
+void round_expect_no_start(struct round *round, int code);
+// What the target answers from now on, at random.
+void round_change_answer(struct round *round);
 // No more kills: waits until all is done, checks everything, prints what it was, and frees.
 void round_end(struct round *round);
 
