@@ -93,13 +93,6 @@ static enum err refuse(sqlite3 *db, int rc, const char *path, struct fault *faul
     }
 }
 
-struct paths {
-    char *dir;
-    char file[PATH_MAX];
-    char log[PATH_MAX];   // SQLite's name for it
-    char fresh[PATH_MAX]; // while it is being made
-};
-
 static bool sync_file(const char *path, int flags)
 {
     int fd = open(path, flags | O_CLOEXEC);
@@ -115,18 +108,6 @@ static bool sync_file(const char *path, int flags)
 static bool sync_directory(const char *dir)
 {
     return sync_file(dir, O_RDONLY | O_DIRECTORY);
-}
-
-// A process that was killed between the writing of a commit and its sync leaves a log that reads as if it had
-// been committed, and what is repeated to this one is answered from it: so it must be on the disk before.
-static enum err sync_log(const struct paths *paths, struct fault *fault)
-{
-    errno = 0;
-    if (sync_file(paths->log, O_RDONLY) && sync_directory(paths->dir)) {
-        return ERR_OK;
-    }
-    return fault_set(fault, errno == ENOSPC || errno == EDQUOT ? ERR_STORAGE_FULL : ERR_STORAGE_IO,
-                     "cannot sync %s: %s", paths->log, strerror(errno));
 }
 
 // Fills an empty file. Not yet in write-ahead mode, so that all of it is in this one file when it gets its
@@ -147,6 +128,13 @@ static int fill_new(sqlite3 *db)
     }
     return rc;
 }
+
+struct paths {
+    char *dir;
+    char file[PATH_MAX];
+    char log[PATH_MAX];   // SQLite's name for it
+    char fresh[PATH_MAX]; // while it is being made
+};
 
 static bool paths_fill(struct paths *paths, const char *dir)
 {
@@ -193,6 +181,23 @@ static enum err create(const struct paths *paths, struct fault *fault)
     return err;
 }
 
+enum err store_confirm(struct store *store)
+{
+    if (!store->unsynced_log) {
+        return ERR_OK;
+    }
+    const char *log = sqlite3_filename_wal(sqlite3_db_filename(store->db, "main"));
+    char dir[PATH_MAX];
+    (void)snprintf(dir, sizeof dir, "%.*s", (int)(strrchr(log, '/') - log), log);
+    errno = 0;
+    bool synced = sync_file(log, O_RDONLY) || errno == ENOENT; // SQLite may have found it of no use
+    if (!synced || !sync_directory(dir)) {
+        return errno == ENOSPC || errno == EDQUOT ? ERR_STORAGE_FULL : ERR_STORAGE_IO;
+    }
+    store->unsynced_log = false;
+    return ERR_OK;
+}
+
 static int user_version(sqlite3 *db, int64_t *version)
 {
     sqlite3_stmt *stmt = NULL;
@@ -228,12 +233,8 @@ static int on_commit(void *user, sqlite3 *db, const char *name, int frames)
 static enum err open_existing(struct store *store, const struct paths *paths, struct fault *fault)
 {
     const char *path = paths->file;
-    int keep_log = access(paths->log, F_OK) == 0;
+    bool keep_log = access(paths->log, F_OK) == 0;
     int64_t version = 0;
-    enum err err = keep_log ? sync_log(paths, fault) : ERR_OK;
-    if (err != ERR_OK) {
-        return err;
-    }
     errno = 0;
     int rc = sqlite3_open_v2(path, &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
     if (rc == SQLITE_OK) {
@@ -266,6 +267,7 @@ static enum err open_existing(struct store *store, const struct paths *paths, st
     if (rc != SQLITE_OK) {
         return refuse(store->db, rc, path, fault);
     }
+    store->unsynced_log = keep_log;
     sqlite3_wal_hook(store->db, on_commit, store); // in the place of automatic checkpoints
     return ERR_OK;
 }

@@ -274,7 +274,10 @@ static enum err save_figures(struct loop *loop)
 
 static enum err transact(struct loop *loop, struct turn *t)
 {
-    enum err err = store_begin(loop->store);
+    enum err err = store_confirm(loop->store);
+    if (err == ERR_OK) {
+        err = store_begin(loop->store);
+    }
     if (err == ERR_OK) {
         apply_late(loop);
         err = settle(loop, t);
