@@ -294,6 +294,9 @@ void round_end(struct round *round)
 {
     load_stop(round->load);
     http_target_set_default(round->target, &(struct http_target_answer){.status = 200});
+    kill_gateway(round); // the next one has patience
+    sluice_set_flags(round->sluice, GATEWAY, LIST("--timeout", "60s"));
+    sluice_launch(round->sluice, GATEWAY);
     atomic_store(&round->pull->good, true);
     struct mono hurried = mono_now();
     queue_put(round->sluice, "slow", "\"rate\":\"unlimited\"");

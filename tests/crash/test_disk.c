@@ -2,6 +2,7 @@
 #include "common/conf.h"
 #include "tests/crash/round.h"
 #include "tests/support/queues.h"
+#include "tests/support/worker.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -114,4 +115,32 @@ Test(disk, a_broken_one)
         round_revive(round);
     }
     round_end(round);
+}
+
+// The log then holds all of the commit.
+Test(disk, what_a_failed_sync_refused_is_not_there)
+{
+    struct sluice *sluice = sluice_new(LIST("--target", "pull:"), NULL);
+    struct disk *disk = disk_new(sluice);
+    static const char id[] = "0190163d-8694-739b-aea5-966c26f8ad91";
+    sluice_launch(sluice, SCHEDULER);
+    struct worker *worker = worker_new(sluice);
+    disk_fault(disk, "io-sync");
+    struct call *call =
+        worker_call(worker, "{\"op\":\"ingest\",\"id\":\"%s\",\"ids\":[1],\"priority\":\"LOW\"}", id);
+    cr_assert_eq(process_wait(&sluice->part[SCHEDULER]), EXIT_CODE_IOERR);
+    bool refused = call_over(call);
+    worker_free(worker);
+    cJSON *reply = call_end(call);
+    cr_assert(!refused || cJSON_GetObjectItem(reply, "error"));
+    cJSON_Delete(reply);
+    disk_fault(disk, NULL);
+    sluice_launch(sluice, SCHEDULER);
+    worker = worker_new(sluice);
+    reply = worker_ask(worker, "{\"op\":\"status\",\"id\":\"%s\"}", id);
+    cr_assert(!refused || !cJSON_GetObjectItem(reply, "ok"), "it was refused and is there");
+    cJSON_Delete(reply);
+    worker_free(worker);
+    sluice_end(sluice);
+    disk_free(disk);
 }
