@@ -149,14 +149,16 @@ Test(crowd, two_thousand_clients_while_both_die)
         sluice_start(LIST("--rate", "unlimited", "--concurrency", "100", "--target", "simulate:1ms"),
                      LIST("--timeout", "5s"));
     struct crowd crowd = gather(sluice);
-    unsigned kills = round_kills(6);
+    unsigned kills = round_kills(6), killed = 0;
     for (unsigned i = 0; i < kills; i++) {
         run(&crowd, (int64_t)random_below(&random, 150));
         if (i % 3 != 1) {
             sluice_kill(sluice, SCHEDULER);
+            killed++;
         }
         if (i % 3 != 0) {
             sluice_kill(sluice, GATEWAY);
+            killed++;
         }
         run(&crowd, (int64_t)random_below(&random, 50));
         if (!sluice->part[SCHEDULER].pid) {
@@ -172,6 +174,7 @@ Test(crowd, two_thousand_clients_while_both_die)
         run(&crowd, 50);
     }
     check_accepted(&crowd);
+    fprintf(stderr, "crowd, seed %llu: %u kills, %d clients\n", (unsigned long long)random.seed, killed, CLIENTS);
     part_with(&crowd);
     sluice_end(sluice);
 }
