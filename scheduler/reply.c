@@ -91,6 +91,9 @@ void take_leases(struct loop *loop, struct turn *t)
 static void put_leased(struct buf *out, const struct delivery *d, struct mono now)
 {
     delivery_body(d, out);
+    if (buf_err(out) != ERR_OK) {
+        return; // there may be nothing to cut, and nothing is sent
+    }
     buf_cut(out, out->len - 1); // its closing brace
     field_put_time(out, "deadline",
                    (struct wall){wall_now().ms + mono_diff((struct mono){d->due.key}, now) / NS_PER_MS});

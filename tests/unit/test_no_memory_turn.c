@@ -457,6 +457,13 @@ Test(no_memory_turn, a_queue_that_is_paused_and_resumed)
 #define ACK OF("ack", "00000a", "")
 #define ONE NEW("000001", "work", "")
 
+Test(no_memory_turn, a_lease_that_is_granted)
+{
+    static const struct step step = {
+        .before = {ONE}, .waits = true, .text = LEASE, .good = "\"batch_id\"", .after = {ACK}};
+    cr_assert_gt(try_all(&step, LIST(PULL)), 10);
+}
+
 Test(no_memory_turn, a_lease_that_is_settled)
 {
     static const struct step ack = {
