@@ -508,3 +508,74 @@ Test(no_memory_turn, many_lines_in_one_message)
         .good = "\"ingestion_id\""};
     cr_assert_gt(try_all(&step, LIST(NULL)), 10);
 }
+
+// ---- what is between turns ----
+
+// Everything that a start finds: queues with targets of each kind, what waits and what is in backoff, a lease
+// that is out, and a batch that was cut off.
+Test(no_memory_turn, building_all_of_it_anew)
+{
+    struct scene s;
+    open_scene(&s);
+    ask_each(&s, LIST(STILL, PULL, FAILS,
+                      QUEUE("put", "h", ",\"target\":\"http://127.0.0.1:9/\",\"headers\":{\"A\":\"b\"}"),
+                      QUEUE("put", "e", ",\"target\":\"exec:/bin/true\"")));
+    ask_each(&s,
+             LIST(NEW("000001", "still", ""), NEW("000002", "work", ""), NEW("000003", "fails", ""), LEASE));
+    settle_down(&s.loop);
+    int64_t queue;
+    OK(engine_find_queue(s.loop.engine, "still", &queue));
+    struct batch_key key = key_make(queue, PRIORITY_LOW, 1, 0);
+    size_t leased = s.loop.leased_count;
+    cr_assert_gt(leased, 0);
+    size_t failures = 0;
+    for (int shortage = 0; shortage < SHORTAGES; shortage++) {
+        bool reached = true;
+        for (size_t n = 0; reached; n++) {
+            struct fault fault = {0};
+            (void)dispatch(s.f.store, key); // and nobody delivers it
+            memory_fails_at(n, (enum shortage)shortage);
+            enum err err = recover(&s.loop, &fault);
+            reached = memory_failed();
+            cr_assert(err == ERR_OK || (reached && err == ERR_NO_MEMORY), "%s after %zu", err_name(err), n);
+            expect_sound(s.f.store);
+            start_anew(&s.loop);
+            expect_agreement(&s.loop);
+            expect_sound(s.f.store);
+            cr_assert_eq(s.loop.leased_count, leased);
+            failures += reached;
+        }
+    }
+    cr_assert_gt(failures, 2 * 50);
+    ask_each(&s, LIST(ACK, OF("cancel", "000001", "")));
+    close_scene(&s);
+}
+
+Test(no_memory_turn, removing_what_is_old)
+{
+    struct scene s;
+    size_t failures = 0;
+    open_scene(&s);
+    s.loop.retention.keep_ns = 0;
+    for (int shortage = 0; shortage < SHORTAGES; shortage++) {
+        bool reached = true;
+        for (size_t n = 0; reached; n++) {
+            struct retention *r = &s.loop.retention;
+            s.number++;
+            ask_each(&s, LIST(NEW("000001", "default", ",\"idempotency_key\":\"k$\"")));
+            settle_down(&s.loop);
+            r->busy_until = r->blocked_until = (struct mono){INT64_MIN};
+            memory_fails_at(n, (enum shortage)shortage);
+            OK(retain_step(&s.loop)); // it can wait
+            reached = memory_failed();
+            expect_sound(s.f.store);
+            r->busy_until = r->blocked_until = (struct mono){INT64_MIN};
+            OK(retain_step(&s.loop));
+            cr_assert_eq(sql_integer(s.f.store->db, "SELECT count(*) FROM ingestion WHERE id <> x''"), 0);
+            expect_sound(s.f.store);
+            failures += reached;
+        }
+    }
+    cr_assert_gt(failures, 2);
+    close_scene(&s);
+}
