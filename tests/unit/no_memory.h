@@ -9,6 +9,7 @@
 #include <cjson/cJSON.h>
 #include <criterion/criterion.h>
 #include <curl/curl.h>
+#include <errno.h>
 #include <search.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
@@ -64,7 +65,11 @@ static inline bool supply_fails(struct supply *supply)
 
 static bool fails(void)
 {
-    return supply_fails(&of_thread) || supply_fails(&of_all);
+    if (!supply_fails(&of_thread) && !supply_fails(&of_all)) {
+        return false;
+    }
+    errno = ENOMEM;
+    return true;
 }
 
 static inline void supply_limit(struct supply *supply, size_t n, enum shortage shortage)
