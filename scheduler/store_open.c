@@ -283,7 +283,8 @@ enum err store_sqlite_open(const char *dir, struct store **store, struct fault *
     // refused, and does no harm, when SQLite runs already.)
     (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
     if (!paths_fill(&paths, dir)) {
-        err = fault_set(fault, ERR_STORAGE_REFUSED, "cannot use the directory %s: %s", dir, strerror(errno));
+        err = fault_set(fault, errno == ENOMEM ? ERR_NO_MEMORY : ERR_STORAGE_REFUSED,
+                        "cannot use the directory %s: %s", dir, strerror(errno));
     }
     if (err == ERR_OK) {
         err = store_check_header(paths.file, &exists, fault);
