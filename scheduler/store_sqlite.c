@@ -203,12 +203,11 @@ enum err store_begin_lazy(struct store *store)
     return err == ERR_OK ? begin(store) : err;
 }
 
-void store_begin_reading(struct store *store)
+// When the sync fails all of the commit is in the log: whoever reads that next takes it for committed.
+static bool failed_in_sync(struct store *store)
 {
-    if (!store->in_transaction) {
-        // If it fails, so will the reads.
-        store->in_transaction = stmt_run(store->statements[STMT_BEGIN_READING]) == ERR_OK;
-    }
+    int rc = sqlite3_extended_errcode(store->db);
+    return rc == SQLITE_IOERR_FSYNC || rc == SQLITE_IOERR_DIR_FSYNC;
 }
 
 enum err store_commit(struct store *store)
@@ -218,6 +217,7 @@ enum err store_commit(struct store *store)
     if (err == ERR_OK) {
         // Should SQLite have rolled back by itself, this fails as it must.
         err = stmt_run(store->statements[STMT_COMMIT]);
+        err = err != ERR_OK && failed_in_sync(store) ? ERR_OUTCOME_UNKNOWN : err;
     }
     if (err == ERR_OK) {
         store->in_transaction = false;
@@ -225,14 +225,33 @@ enum err store_commit(struct store *store)
     return store_written(store, err);
 }
 
-void store_rollback(struct store *store)
+static void end_transaction(struct store *store)
 {
     if (store->in_transaction && sqlite3_get_autocommit(store->db) == 0) {
         sqlite3_step(store->statements[STMT_ROLLBACK]);
         sqlite3_reset(store->statements[STMT_ROLLBACK]);
     }
     store->in_transaction = false;
+}
+
+void store_begin_reading(struct store *store)
+{
+    if (!store->in_transaction) {
+        // If it fails, so will the reads.
+        store->in_transaction = stmt_run(store->statements[STMT_BEGIN_READING]) == ERR_OK;
+    }
+}
+
+void store_end_reading(struct store *store)
+{
+    end_transaction(store);
+}
+
+void store_rollback(struct store *store)
+{
+    end_transaction(store);
     store->delta_count = 0;
+    store->last_entry = -1;
 }
 
 enum err store_written(struct store *store, enum err err)
