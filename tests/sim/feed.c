@@ -76,7 +76,7 @@ static enum err lie(enum err err)
     }
     sim_note("a commit lies", mild, 0, 0);
     sim.reported = !mild;
-    sim.spoiled = mild;
+    sim.lied = sim.spoiled = mild;
     sim.blow = BLOW_NONE;
     return mild ? ERR_NO_MEMORY : ERR_STORAGE_IO;
 }
@@ -122,7 +122,7 @@ SIM_WRAP(enum err, store_commit, struct store *store)
     if (changed && (sim.blow == BLOW_LIED || sim.blow == BLOW_LIED_MILDLY)) {
         return lie(err);
     }
-    if (sim.slow_commits && changed && sim_chance(16)) {
+    if (sim.slow_commits && changed && !mono_before(sim.now, sim.calm_until) && sim_chance(16)) {
         sim.now = mono_add(sim.now, sim_between_ms(1, 40));
     }
     return err;

@@ -71,6 +71,7 @@ struct sim {
     bool dead;         // nothing that it still does is seen by anybody
     bool reported;     // the loop will end, and its replies are seen
     bool spoiled;      // a call failed for lack of memory: where it recovers, it may end
+    bool lied;         // a commit happened that was reported as failed, in this life
     bool power_lost;
     bool reboot;
     uint64_t lives;

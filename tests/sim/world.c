@@ -151,6 +151,7 @@ static struct {
     bool timed; // the last wait ended by a timer alone
     bool excused;
     uint64_t events;
+    int64_t wakes[5]; // what asked for it
 } last;
 
 static struct mono wall_moment(void)
@@ -171,7 +172,10 @@ static void check_wait(void)
 {
     sim.commits = 0;
     struct mono until = mono_min(sim.wake, wall_moment());
-    CHECK(!last.timed || last.excused || !healthy() || sim.events > last.events, "wake: it was woken for nothing");
+    CHECK(!last.timed || last.excused || !healthy() || sim.events > last.events,
+          "wake: it was woken for nothing (engine %" PRId64 ", wall %" PRId64 " ms, leases %" PRId64
+          ", removal %" PRId64 "; at %" PRId64 ", it was to be %" PRId64 ")",
+          last.wakes[0], last.wakes[1], last.wakes[2], last.wakes[3], sim.now.ns, last.wakes[4]);
     if (healthy()) {
         CHECK(target_unsettled() == 0, "an outcome is not settled");
         check_sleep(until);
@@ -185,9 +189,15 @@ static void pass_time(void)
     struct mono other = mono_min(sim.client_at, target_next());
     last.timed = timer.ns < other.ns;
     last.events = sim.events;
+    last.wakes[0] = engine_wake(sim.loop->engine).ns;
+    last.wakes[1] = engine_wake_wall_ms(sim.loop->engine);
+    last.wakes[2] = leases_wake(sim.loop->leases).ns;
+    last.wakes[3] = retain_wake(sim.loop).ns;
+    last.wakes[4] = timer.ns;
     last.excused = !healthy();
     struct mono next = mono_min(timer, other);
-    if (last.timed && !mono_before(sim.now, sim.calm_until) && sim_chance(4)) {
+    bool removal = timer.ns == last.wakes[3]; // which a slot that has come near puts off
+    if (last.timed && !removal && !mono_before(sim.now, sim.calm_until) && sim_chance(4)) {
         next = mono_add(next, sim_between_ms(0, 2)); // a busy machine
     }
     sim.now = mono_max(sim.now, next);
@@ -304,7 +314,7 @@ static void live(const char *dir, struct queue_change *flags, int64_t retain_ns,
     struct fault fault = {.detail = ""};
     struct loop loop = {.max_waiting = max_waiting, .ipc_url = "ipc://sim", .ready_fd = -1};
     forget_process();
-    sim.dead = sim.reported = sim.spoiled = false;
+    sim.dead = sim.reported = sim.spoiled = sim.lied = false;
     sim.lives++;
     sim_note("a start", (int64_t)sim.lives, 0, 0);
     enum err err = store_sqlite_open(dir, &loop.store, &fault);
