@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// The deliveries that still run, to be found by their batch.
+// The deliveries that still run or wait to be settled, to be found by their batch.
 static int compare(const void *a, const void *b)
 {
     const struct place *p = &(*(struct delivery *const *)a)->place;
@@ -29,12 +29,14 @@ static enum err sorted_live(const struct loop *loop, struct delivery ***sorted)
     return ERR_OK;
 }
 
-static struct delivery *find_live(struct delivery **sorted, size_t count, const struct place *place)
+// That of this very attempt: should a failed commit have happened after all, there may be one whose end is on
+// disk, and the dispatch of the next attempt too.
+static struct delivery *find_live(struct delivery **sorted, size_t count, const struct in_flight_row *row)
 {
-    struct delivery wanted = {.place = *place};
+    struct delivery wanted = {.place = row->key.place};
     const struct delivery *key = &wanted;
     struct delivery **found = bsearch(&key, sorted, count, sizeof *sorted, compare);
-    return found != NULL ? *found : NULL;
+    return found != NULL && (*found)->attempt == row->attempt ? *found : NULL;
 }
 
 // ---- queues ----
@@ -153,7 +155,7 @@ static enum err settle_cut_off(struct loop *loop, const struct in_flight_row *in
     }
     for (size_t i = 0; i < count; i++) {
         const struct in_flight_row *row = &in_flight[i];
-        if (!row->leased && find_live(sorted, sorted_count, &row->key.place) == NULL) {
+        if (!row->leased && find_live(sorted, sorted_count, row) == NULL) {
             rows[n++] = cut_off(row, find_row(queues, queue_count, row->key.queue), now, age_ns);
         }
     }
@@ -209,7 +211,7 @@ static enum err add_flights(struct loop *loop, struct in_flight_row *rows, size_
 {
     enum err err = ERR_OK;
     for (size_t i = 0; i < count && err == ERR_OK; i++) {
-        struct delivery *d = find_live(sorted, sorted_count, &rows[i].key.place);
+        struct delivery *d = find_live(sorted, sorted_count, &rows[i]);
         if (d == NULL && rows[i].leased) {
             err = take_over_lease(loop, &rows[i], find_row(queues, queue_count, rows[i].key.queue), &d);
         }

@@ -46,6 +46,7 @@ void check_cancel(const struct id *id, int64_t age_ns, enum err result, const st
         CHECK(result == ERR_NOT_FOUND, "cancel of what is not there: %s", err_name(result));
         return;
     }
+    sim_note("cancel", ingestion->seq, (int64_t)result, 0);
     enum status status = model_status(ingestion);
     bool pending = status == STATUS_FAILED && retry_pending(ingestion);
     bool over = status == STATUS_COMPLETED || (status == STATUS_FAILED && !pending);
@@ -72,6 +73,7 @@ void check_cancel(const struct id *id, int64_t age_ns, enum err result, const st
 void check_ask_retry(int64_t queue, int64_t first_seq, int64_t last_seq)
 {
     model.retries = true;
+    sim_note("asks to retry", queue, first_seq, last_seq);
     for (size_t i = 0; i < model.used; i++) {
         struct model_ingestion *ingestion = &model.ingestions[i];
         if (!ingestion->there || ingestion->queue != queue || ingestion->seq < first_seq ||

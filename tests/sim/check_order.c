@@ -142,6 +142,7 @@ void check_dispatch(const struct dispatch_row *row)
     }
     batch->probe = open_breaker(queue);
     batch->moved = false;
+    batch->target_number = queue->target_number;
     batch->doomed = false;
     batch->asked = false;
     batch->slot_ns = sim.now.ns;

@@ -77,6 +77,7 @@ void check_save_queue(const struct queue_row *row, bool made)
     } else {
         change(queue, row, moved && sim.loop != NULL);
     }
+    queue->target_number += moved;
     (void)snprintf(queue->target, sizeof queue->target, "%s", row->target);
     sim_note("queue", queue->id, made, moved);
 }
@@ -89,6 +90,7 @@ void check_delete_queue(int64_t id)
               strcmp(queue->name, DEFAULT_QUEUE) != 0,
           "%s is deleted, and is not empty", queue->name);
     queue->there = false;
+    sim_note("deletes", id, 0, 0);
 }
 
 // ---- figures ----
@@ -180,8 +182,9 @@ void check_reboot(void)
             struct model_batch *batch = &ingestion->batch[b];
             if (batch->state == BATCH_BACKOFF || (batch->state == BATCH_IN_FLIGHT && batch->leased)) {
                 batch = &model_touch(ingestion)->batch[b];
-                batch->due_ns = sim.now.ns;
-                batch->lease_until_ns = sim.now.ns;
+                batch->due_ns = batch->due_ns < sim.now.ns ? batch->due_ns : sim.now.ns;
+                batch->lease_until_ns =
+                    batch->lease_until_ns < sim.now.ns ? batch->lease_until_ns : sim.now.ns;
             }
         }
     }

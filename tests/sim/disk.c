@@ -366,3 +366,8 @@ void disk_fail_in(uint64_t writes)
 {
     disk.fail_in = writes;
 }
+
+bool disk_dead(void)
+{
+    return disk.dead;
+}

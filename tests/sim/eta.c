@@ -16,17 +16,34 @@ static struct {
 
 static size_t eta_count;
 
+// What a deadline will cancel is taken to be done, and what was given to an earlier target to take as long as
+// one of the present one.
+static bool disturbs(const struct model_queue *queue, const struct model_ingestion *ingestion)
+{
+    for (uint32_t b = 0; b < ingestion->batches; b++) {
+        if (ingestion->batch[b].state == BATCH_IN_FLIGHT &&
+            ingestion->batch[b].target_number != queue->target_number) {
+            return true;
+        }
+    }
+    return ingestion->deadline_ms != 0 && !ingestion->expired;
+}
+
 void eta_seen(const struct model_queue *queue, const struct model_ingestion *ingestion, struct mono eta)
 {
     if (strcmp(queue->name, "steady") != 0 || !mono_before(sim.now, sim.calm_until) || eta_count == ETAS) {
         return;
     }
-    for (size_t i = 0; i < model.used; i++) { // what a deadline will cancel is taken to be done
-        const struct model_ingestion *other = &model.ingestions[i];
-        if (other->there && other->queue == queue->id && other->deadline_ms != 0 && !other->expired) {
+    if (queue->settings.aging_ns > 0) {
+        return; // the order that it goes by is another one later
+    }
+    for (size_t i = 0; i < model.used; i++) {
+        if (model.ingestions[i].there && model.ingestions[i].queue == queue->id &&
+            disturbs(queue, &model.ingestions[i])) {
             return;
         }
     }
+    sim_note("eta", ingestion->seq, eta.ns, 0);
     etas[eta_count].seq = ingestion->seq;
     etas[eta_count++].eta = eta;
 }

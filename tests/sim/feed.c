@@ -90,12 +90,11 @@ static enum err commit_in_pieces(struct store *store)
     enum err err = __real_store_commit(store);
     disk_fail_in(0);
     sim.blow = BLOW_NONE;
-    if (err == ERR_OK) {
+    if (err == ERR_OK || !disk_dead()) {
         return err;
     }
     model_commit_maybe();
-    (void)killed("killed in a commit");
-    return err;
+    return killed("killed in a commit");
 }
 
 SIM_WRAP(enum err, store_commit, struct store *store)
@@ -123,7 +122,7 @@ SIM_WRAP(enum err, store_commit, struct store *store)
         return lie(err);
     }
     if (sim.slow_commits && changed && !mono_before(sim.now, sim.calm_until) && sim_chance(16)) {
-        sim.now = mono_add(sim.now, sim_between_ms(1, 40));
+        target_run_until(mono_add(sim.now, sim_between_ms(1, 40)));
     }
     return err;
 }

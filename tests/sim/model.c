@@ -449,10 +449,51 @@ static bool ingestion_equals(struct store *store, const struct model_ingestion *
     return batches_equal(store, ingestion, why, size);
 }
 
+static bool row_equals(const struct model_queue *queue, const struct queue_row *row)
+{
+    const struct queue_settings *a = &queue->settings;
+    const struct queue_settings *b = &row->settings;
+    const struct queue_figures *f = &queue->saved;
+    const struct queue_figures *g = &row->figures;
+    return strcmp(queue->name, row->name) == 0 && strcmp(queue->target, row->target) == 0 &&
+           a->rate.count == b->rate.count && a->rate.per_ns == b->rate.per_ns && a->burst == b->burst &&
+           a->linger_ns == b->linger_ns && a->concurrency == b->concurrency &&
+           a->batch_size == b->batch_size && a->max_attempts == b->max_attempts && a->breaker == b->breaker &&
+           a->aging_ns == b->aging_ns && a->on_interrupt == b->on_interrupt && a->lease_ns == b->lease_ns &&
+           f->paused == g->paused && f->bucket.tat.ns == g->bucket.tat.ns &&
+           f->bucket.fraction == g->bucket.fraction && f->held_until.ns == g->held_until.ns &&
+           f->failures == g->failures && f->delayed == g->delayed && f->dispatched == g->dispatched &&
+           f->completed == g->completed && f->failed == g->failed;
+}
+
+static bool queues_equal(struct store *store, char *why, size_t size)
+{
+    struct queue_row *rows = NULL;
+    size_t count = 0;
+    size_t known = 0;
+    enum err err = store_load_queues(store, &rows, &count);
+    CHECK(err == ERR_OK, "queues cannot be read: %s", err_name(err));
+    for (size_t i = 0; i < MODEL_QUEUES; i++) {
+        known += model.queues[i].there;
+    }
+    bool same = count == known;
+    (void)snprintf(why, size, "%zu queues are there, not %zu", count, known);
+    for (size_t i = 0; i < count && same; i++) {
+        const struct model_queue *queue = find_queue(rows[i].id);
+        same = queue != NULL && row_equals(queue, &rows[i]);
+        (void)snprintf(why, size, "queue %s is another than it was", rows[i].name);
+    }
+    store_free_queues(rows, count);
+    return same;
+}
+
 bool model_equals(struct store *store, char *why, size_t size)
 {
     static struct ingestion_row rows[MODEL_INGESTIONS + 1];
     size_t known = 0;
+    if (!queues_equal(store, why, size)) {
+        return false;
+    }
     for (size_t i = 0; i < model.used; i++) {
         known += model.ingestions[i].there;
         if (model.ingestions[i].there && !ingestion_equals(store, &model.ingestions[i], why, size)) {

@@ -20,6 +20,7 @@ struct model_batch {
     bool doomed; // in flight when its ingestion was cancelled
     bool probe;  // dispatched while the breaker was open
     bool moved;  // the queue has had another target since
+    uint64_t target_number;
     bool leased;
     struct id lease;
     int64_t lease_until_ns;
@@ -61,6 +62,7 @@ struct model_queue {
     wide tat;                   // of the decided slots, in 1/count ns
     int64_t changed_ns;         // its rate; the bucket was empty then
     uint64_t epoch;             // of its rate
+    uint64_t target_number;     // how many targets it has had
     int64_t lingers_ns;         // until
     uint64_t touched;
 };

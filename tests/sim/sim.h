@@ -123,6 +123,7 @@ void answer_check(const struct request *request, const char *line, size_t len);
 // The next moment at which a target or a worker does something; and to do it.
 struct mono target_next(void);
 void target_run(void);
+void target_run_until(struct mono end);
 // A worker got the batch.
 void target_lease_granted(int64_t queue, struct mono slot, const struct id *lease, const struct id *batch);
 // A target has the batch, or it ended and the scheduler has not settled it on disk.
@@ -140,5 +141,6 @@ void disk_start(void); // a new process
 void disk_crash(bool power);
 void disk_full(bool full);
 void disk_fail_in(uint64_t writes); // and every write from then on
+bool disk_dead(void);
 
 #endif

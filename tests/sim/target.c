@@ -212,6 +212,16 @@ void target_run(void)
     find_first();
 }
 
+// The loop is busy, and the threads of targets are not.
+void target_run_until(struct mono end)
+{
+    while (!mono_before(end, target_next())) {
+        sim.now = mono_max(sim.now, target_next());
+        target_run();
+    }
+    sim.now = end;
+}
+
 // ---- workers ----
 
 void target_lease_granted(int64_t queue, struct mono slot, const struct id *lease, const struct id *batch)
@@ -245,6 +255,7 @@ SIM_WRAP(void, target_start, struct delivery *delivery)
 
 SIM_WRAP(void, delivery_begin, struct delivery *delivery, struct inbox *inbox)
 {
+    sim_note("begins", delivery->place.seq, delivery->place.index, delivery->queue);
     check_start(delivery->queue, delivery->slot);
     __real_delivery_begin(delivery, inbox);
 }

@@ -104,6 +104,12 @@ SIM_WRAP(void, ipc_reply, struct ipc_message *message, struct buf *lines)
 
 // ---- faults ----
 
+static bool healthy(void)
+{
+    const struct loop *loop = sim.loop;
+    return !loop->failing && !loop->cut_off && !mono_before(sim.now, loop->blocked_until) && !loop->ending;
+}
+
 static void plan_blow(void)
 {
     static const enum blow hard[] = {BLOW_ASLEEP,       BLOW_CALL,         BLOW_CALL, BLOW_BEFORE_COMMIT,
@@ -137,7 +143,7 @@ static void plan_faults(void)
         int64_t most_ms = sim_chance(8) ? 3600 * 1000 : 2000;
         set_wall(sim_between_ms(0, most_ms * 2) / NS_PER_MS - most_ms);
     }
-    if (sim_chance(300) && sim.blow == BLOW_NONE) {
+    if (sim_chance(300) && sim.blow == BLOW_NONE && healthy()) {
         sim.calm_until = mono_add(sim.now, 80 * sim.client_mean_ns);
         sim.full_until = sim.now;
         eta_calm_begins();
@@ -162,17 +168,11 @@ static struct mono wall_moment(void)
     return (struct mono){(sim.wake_wall_ms - sim.wall_offset_ms) * NS_PER_MS};
 }
 
-static bool healthy(void)
-{
-    const struct loop *loop = sim.loop;
-    return !loop->failing && !loop->cut_off && !mono_before(sim.now, loop->blocked_until) && !loop->ending;
-}
-
 static void check_wait(void)
 {
     sim.commits = 0;
     struct mono until = mono_min(sim.wake, wall_moment());
-    CHECK(!last.timed || last.excused || !healthy() || sim.events > last.events,
+    CHECK(!last.timed || last.excused || !healthy() || sim.lied || sim.events > last.events,
           "wake: it was woken for nothing (engine %" PRId64 ", wall %" PRId64 " ms, leases %" PRId64
           ", removal %" PRId64 "; at %" PRId64 ", it was to be %" PRId64 ")",
           last.wakes[0], last.wakes[1], last.wakes[2], last.wakes[3], sim.now.ns, last.wakes[4]);
