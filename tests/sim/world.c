@@ -336,6 +336,7 @@ static void live(const char *dir, struct queue_change *flags, int64_t retain_ns,
     sim.loop = NULL;
     model_rollback();
     clients_forget();
+    check_killed();
     disk_full(false);
     if (killed) {
         disk_crash(sim.power_lost);
