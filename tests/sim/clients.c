@@ -99,9 +99,10 @@ static const char *some_name(void)
 
 static const struct model_ingestion *some_ingestion(void)
 {
-    for (size_t tries = 0; tries < 8 && model.used > 0; tries++) {
+    for (size_t tries = 0; tries < 16 && model.used > 0; tries++) {
         const struct model_ingestion *ingestion = &model.ingestions[sim_below(model.used)];
-        if (ingestion->there && !(model_finished(ingestion) && sim_chance(2))) {
+        bool wanted = !calm() || strcmp(ingestion->queue_name, STEADY) == 0 || sim_chance(8);
+        if (ingestion->there && wanted && !(model_finished(ingestion) && sim_chance(2))) {
             return ingestion;
         }
     }

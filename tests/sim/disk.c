@@ -1,5 +1,6 @@
-// The disk: SQLite's files in memory, of which it is known what was synced. On the real (tmpfs) disk stands
-// what the next process will find.
+// The disk: SQLite's files in memory, of which it is known what was synced. They stay there from one life of
+// the scheduler to the next. The real (tmpfs) disk has what is looked at past SQLite: whether a file is
+// there, and how it begins.
 #include "tests/sim/sim.h"
 
 #include <errno.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #define FILES 8
+#define BEGINNING 4096
 
 // What a write since the last sync has overwritten.
 struct change {
@@ -22,6 +24,7 @@ struct change {
 };
 
 struct image {
+    bool there;
     bool open;
     char path[256];
     unsigned char *data;
@@ -122,23 +125,33 @@ static int broken(void)
     return SQLITE_IOERR_WRITE;
 }
 
+// All of one that will be renamed.
 static void keep(const struct image *image)
 {
+    size_t len = (size_t)image->size;
+    size_t path_len = strlen(image->path);
+    bool fresh = path_len > 4 && strcmp(image->path + path_len - 4, ".new") == 0;
     FILE *file = fopen(image->path, "wb");
-    CHECK(file != NULL && fwrite(image->data, 1, (size_t)image->size, file) == (size_t)image->size &&
-              fclose(file) == 0,
-          "cannot write %s", image->path);
+    len = !fresh && len > BEGINNING ? BEGINNING : len;
+    CHECK(file != NULL && fwrite(image->data, 1, len, file) == len && fclose(file) == 0, "cannot write %s",
+          image->path);
+}
+
+static void forget_image(struct image *image)
+{
+    forget_changes(image);
+    free(image->data);
+    memset(image, 0, sizeof *image);
 }
 
 static int on_close(sqlite3_file *file)
 {
     struct image *image = image_of(file);
-    if (image->open && !disk.dead) {
+    image->open = false;
+    if (!disk.dead) {
         keep(image);
+        forget_changes(image);
     }
-    forget_changes(image);
-    free(image->data);
-    memset(image, 0, sizeof *image);
     return SQLITE_OK;
 }
 
@@ -262,26 +275,37 @@ static void load(struct image *image)
     }
 }
 
+// NULL: one that is not in use.
+static struct image *find(const char *name)
+{
+    for (size_t i = 0; i < FILES; i++) {
+        struct image *image = &disk.images[i];
+        if (name == NULL ? !image->there : image->there && strcmp(image->path, name) == 0) {
+            return image;
+        }
+    }
+    return NULL;
+}
+
 static int on_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *out_flags)
 {
     struct disk_file *f = (struct disk_file *)(void *)file;
-    struct image *image = disk.images;
+    struct image *image = find(name);
     (void)vfs;
     f->file.pMethods = NULL;
     if (disk.dead) {
         return SQLITE_CANTOPEN;
     }
-    while (image->open) {
-        image++;
-        CHECK(image < disk.images + FILES, "more files than the simulated disk has");
+    if (image == NULL) {
+        image = find(NULL);
+        CHECK(image != NULL && name != NULL &&
+                  snprintf(image->path, sizeof image->path, "%s", name) < (int)sizeof image->path,
+              "a file too many, or without a name, or with too long a one");
+        image->there = true;
+        load(image);
     }
-    CHECK(name != NULL && snprintf(image->path, sizeof image->path, "%s", name) < (int)sizeof image->path,
-          "a file without a name, or with too long a one");
     image->open = true;
-    load(image);
-    if (image->data == NULL) { // it is made, and found by the scheduler's own look
-        keep(image);
-    }
+    keep(image);
     f->image = image;
     f->file.pMethods = &disk.methods;
     if (out_flags != NULL) {
@@ -292,8 +316,15 @@ static int on_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int f
 
 static int on_delete(sqlite3_vfs *vfs, const char *name, int sync)
 {
+    struct image *image = find(name);
     (void)vfs, (void)sync;
-    return disk.dead ? SQLITE_IOERR_DELETE : unlink(name) == 0 ? SQLITE_OK : SQLITE_IOERR_DELETE_NOENT;
+    if (disk.dead) {
+        return SQLITE_IOERR_DELETE;
+    }
+    if (image != NULL) {
+        forget_image(image);
+    }
+    return unlink(name) == 0 ? SQLITE_OK : SQLITE_IOERR_DELETE_NOENT;
 }
 
 // It decides about the salts of the log, and must not be another one in another run.

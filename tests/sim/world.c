@@ -143,7 +143,7 @@ static void plan_faults(void)
         int64_t most_ms = sim_chance(8) ? 3600 * 1000 : 2000;
         set_wall(sim_between_ms(0, most_ms * 2) / NS_PER_MS - most_ms);
     }
-    if (sim_chance(300) && sim.blow == BLOW_NONE && healthy()) {
+    if (sim_chance(200) && sim.blow == BLOW_NONE && healthy()) {
         sim.calm_until = mono_add(sim.now, 80 * sim.client_mean_ns);
         sim.full_until = sim.now;
         eta_calm_begins();
