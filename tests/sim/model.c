@@ -75,9 +75,21 @@ bool model_in_transaction(void)
     return txn.open;
 }
 
+// What is written again as it was costs SQLite no sync, and so makes nothing durable that came before.
 bool model_changed(void)
 {
-    return txn.open && txn.len > txn.start;
+    const size_t skip = sizeof model.queues[0].touched;
+    size_t at = txn.last;
+    for (size_t end = txn.len; txn.open && end > txn.start;) {
+        struct undo undo;
+        memcpy(&undo, txn.bytes + at, sizeof undo);
+        if (memcmp((char *)undo.at + skip, txn.bytes + at + sizeof undo + skip, undo.size - skip) != 0) {
+            return true;
+        }
+        end = at;
+        at = undo.before;
+    }
+    return false;
 }
 
 static void end(void)

@@ -29,6 +29,7 @@ struct model_batch {
 };
 
 struct model_ingestion {
+    uint64_t touched; // in this transaction
     bool there;
     int64_t seq;
     struct id id;
@@ -47,11 +48,11 @@ struct model_ingestion {
     bool scheduled;
     bool cancelled;
     bool expired;
-    uint64_t touched; // in this transaction
     struct model_batch batch[MODEL_BATCHES];
 };
 
 struct model_queue {
+    uint64_t touched; // as above
     bool there;
     int64_t id;
     char name[QUEUE_NAME_SIZE];
@@ -64,7 +65,6 @@ struct model_queue {
     uint64_t epoch;             // of its rate
     uint64_t target_number;     // how many targets it has had
     int64_t lingers_ns;         // until
-    uint64_t touched;
 };
 
 struct model {
@@ -89,7 +89,7 @@ void model_commit_maybe(void);
 void model_settle(struct store *store);
 struct model_ingestion *model_touch(struct model_ingestion *ingestion);
 struct model_queue *model_touch_queue(struct model_queue *queue);
-bool model_changed(void); // in this transaction
+bool model_changed(void); // in this transaction: it is another one than before
 
 // ---- looking ----
 
