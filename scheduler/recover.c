@@ -6,12 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-// The deliveries that still run or wait to be settled, to be found by their batch.
+// The deliveries that still run or wait to be settled, to be found by their batch and its attempt: should a
+// commit that failed have happened after all, there may be one whose end is on disk, beside that of the next
+// attempt.
 static int compare(const void *a, const void *b)
 {
-    const struct place *p = &(*(struct delivery *const *)a)->place;
-    const struct place *q = &(*(struct delivery *const *)b)->place;
-    return batch_compare(p->seq, p->index, q->seq, q->index);
+    const struct delivery *p = *(struct delivery *const *)a;
+    const struct delivery *q = *(struct delivery *const *)b;
+    int order = batch_compare(p->place.seq, p->place.index, q->place.seq, q->place.index);
+    return order != 0 ? order : (p->attempt > q->attempt) - (p->attempt < q->attempt);
 }
 
 static enum err sorted_live(const struct loop *loop, struct delivery ***sorted)
@@ -29,14 +32,12 @@ static enum err sorted_live(const struct loop *loop, struct delivery ***sorted)
     return ERR_OK;
 }
 
-// That of this very attempt: should a failed commit have happened after all, there may be one whose end is on
-// disk, and the dispatch of the next attempt too.
 static struct delivery *find_live(struct delivery **sorted, size_t count, const struct in_flight_row *row)
 {
-    struct delivery wanted = {.place = row->key.place};
+    struct delivery wanted = {.place = row->key.place, .attempt = row->attempt};
     const struct delivery *key = &wanted;
     struct delivery **found = bsearch(&key, sorted, count, sizeof *sorted, compare);
-    return found != NULL && (*found)->attempt == row->attempt ? *found : NULL;
+    return found != NULL ? *found : NULL;
 }
 
 // ---- queues ----

@@ -133,8 +133,8 @@ static void keep(const struct image *image)
     bool fresh = path_len > 4 && strcmp(image->path + path_len - 4, ".new") == 0;
     FILE *file = fopen(image->path, "wb");
     len = !fresh && len > BEGINNING ? BEGINNING : len;
-    CHECK(file != NULL && fwrite(image->data, 1, len, file) == len && fclose(file) == 0, "cannot write %s",
-          image->path);
+    CHECK(file != NULL && (len == 0 || fwrite(image->data, 1, len, file) == len) && fclose(file) == 0,
+          "cannot write %s", image->path);
 }
 
 static void forget_image(struct image *image)

@@ -234,6 +234,9 @@ int main(int argc, char **argv)
     if (options.jobs == 0 || options.steps == 0) {
         return usage();
     }
+    if (options.trace) {
+        (void)setvbuf(stdout, NULL, _IOLBF, 0); // so that nothing is lost when it breaks
+    }
     options.jobs = options.jobs < options.seeds ? options.jobs : options.seeds;
     return run_all(&options);
 }
