@@ -1,6 +1,6 @@
 // sluice-verify as a program: what it prints, and its exit codes. What it finds is tests/unit/test_verify.c.
 #include "common/conf.h"
-#include "tests/support/sluice.h"
+#include "tests/support/queues.h"
 
 #include <criterion/criterion.h>
 #include <sqlite3.h>
@@ -94,5 +94,24 @@ Test(verify, a_store_that_runs_that_has_stopped_and_that_is_wrong)
     expect(sluice, LIST("--data", sluice->data), EXIT_CODE_DATAERR, "checked: 3 violations\n");
     damage(sluice, "PRAGMA user_version = 1000");
     expect(sluice, LIST("--data", sluice->data), EXIT_CODE_CONFIG, "newer Sluice");
+    sluice_end(sluice);
+}
+
+// What the bucket holds goes through a change of rate, which empties it, and through kills: it is sluice_end
+// that looks at the gaps between these dispatches.
+Test(verify, changes_of_rate_and_kills)
+{
+    struct sluice *sluice = sluice_start(NULL, NULL);
+    queue_put(sluice, "work", "\"rate\":\"1/100ms\",\"burst\":1,\"target\":\"simulate:0s\",\"batch_size\":1");
+    struct ingested first = queue_ingest_range(sluice, "work", "HIGH", 1, 2);
+    sluice_wait_status(sluice, first.id, "completed");
+    struct ingested second = queue_ingest_range(sluice, "work", "LOW", 1, 3);
+    queue_put(sluice, "work", "\"rate\":\"1/300ms\"");
+    sluice_wait_status(sluice, second.id, "triggered");
+    for (int kill = 0; kill < 2; kill++) {
+        sluice_kill(sluice, SCHEDULER);
+        sluice_launch(sluice, SCHEDULER);
+    }
+    sluice_wait_status(sluice, second.id, "completed");
     sluice_end(sluice);
 }
