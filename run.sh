@@ -91,7 +91,7 @@ build() {
 
 build_programs() {
     install_missing "${build_packages[@]}"
-    build release sluice-scheduler sluice-gateway
+    build release sluice-scheduler sluice-gateway sluice-verify
 }
 
 # --- Tests ----------------------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ run_thread_tests() {
     install_missing "${build_packages[@]}" "${test_packages[@]}"
     build release all
     [[ -n ${SLUICE_NNG_SOURCE:-} || ! -d $source ]] || export SLUICE_NNG_SOURCE=$source
-    build tsan sluice-scheduler sluice-gateway
+    build tsan sluice-scheduler sluice-gateway sluice-verify
     if ! nm build-tsan/nng/lib/libnng.a 2>/dev/null | grep __tsan_ >/dev/null; then
         die "$ex_unavailable" "the system's NNG was used, which was not built with ThreadSanitizer: it would report what is none"
     fi
@@ -221,7 +221,7 @@ lint_cppcheck() {
 # Warnings of it are errors in this build.
 lint_analyzer() {
     cmake --preset analyze >/dev/null &&
-        cmake --build --preset analyze --target sluice-scheduler sluice-gateway
+        cmake --build --preset analyze --target sluice-scheduler sluice-gateway sluice-verify
 }
 
 # The checks and why some are not made: .clang-tidy. The compiler's warnings are gcc's to tell.
@@ -317,7 +317,7 @@ run_crash() {
     local kills=${1:-1000} log code=0
     [[ $kills =~ ^[1-9][0-9]*$ ]] || bad_argument "$kills"
     install_missing "${build_packages[@]}" "${test_packages[@]}"
-    build release sluice-scheduler sluice-gateway crash_kill crash_power crash_calls crash_disk crash_freeze crash_crowd >&2
+    build release sluice-scheduler sluice-gateway sluice-verify crash_kill crash_power crash_calls crash_disk crash_freeze crash_crowd >&2
     forget_settings
     log=$(mktemp)
     crash kill "$((kills * 4 / 10 + 1))" || code=1
