@@ -163,7 +163,7 @@ static bool die_and_lose(struct sweep *sweep, unsigned n, enum disk_when when)
 
 Test(calls, of_a_turn)
 {
-    struct sweep sweep = sweep_begin(2);
+    struct sweep sweep = sweep_begin(1);
     bool more = true;
     sluice_launch(sweep.sluice, SCHEDULER);
     for (unsigned n = 1; more; n++) {
