@@ -233,6 +233,7 @@ void store_rollback(struct store *store)
     }
     store->in_transaction = false;
     store->delta_count = 0;
+    store->last_entry = -1;
 }
 
 enum err store_written(struct store *store, enum err err)
