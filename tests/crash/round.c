@@ -117,6 +117,7 @@ static void count_death(struct round *round)
     if (round->plan.power) {
         cut_power(round);
     }
+    sluice_verify(round->sluice); // what the next one finds
 }
 
 void round_bury(struct round *round)
