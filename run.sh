@@ -262,7 +262,7 @@ run_bench() {
 # --- Fuzzing --------------------------------------------------------------------------------------------------------
 
 # Runs a fuzzer for so many seconds, from the committed corpus and what earlier runs found beside it. Prints one line;
-# when it broke, also the end of its output.
+# when it broke, also the end of its output, in one piece.
 fuzz() {
     local name=$1 seconds=$2 dir=build-fuzz code=0 log=build-fuzz/fuzz/$1.log found=build-fuzz/found/$1
     mkdir -p "$found" "$dir/broken"
@@ -277,13 +277,17 @@ fuzz() {
         END { printf "%-8s %10d executions, %6d/s, %5d of %5d edges\n", name, units, speed, covered, edges }
     ' "$log"
     [[ $code -ne 0 ]] || return 0
-    tail -n 60 "$log" >&2
-    say "fuzz_$name broke (status $code): the input is in $root/$dir/broken, all of the output in $root/$log"
+    {
+        flock 3
+        tail -n 60 "$log"
+        say "fuzz_$name broke (status $code): the input is in $root/$dir/broken, all of the output in $root/$log"
+    } 3>"$dir/fuzz/output.lock" >&2
     return 1
 }
 
 run_fuzz() {
-    local seconds=30 names=() name code=0
+    local seconds=30 names=() name code=0 cores running=0
+    cores=$(nproc)
     if [[ ${1:-} =~ ^[1-9][0-9]*$ ]]; then
         seconds=$1
         shift
@@ -300,8 +304,17 @@ run_fuzz() {
     install_missing "${build_packages[@]}" "${fuzz_packages[@]}"
     build fuzz fuzz >&2
     forget_settings
+    # As many side by side as there are cores, each for all of its time.
     for name in "${names[@]}"; do
-        fuzz "$name" "$seconds" || code=1
+        if [[ $running -eq $cores ]]; then
+            wait -n || code=1
+            running=$((running - 1))
+        fi
+        fuzz "$name" "$seconds" &
+        running=$((running + 1))
+    done
+    for ((; running > 0; running--)); do
+        wait -n || code=1
     done
     return "$code"
 }
