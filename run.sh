@@ -22,6 +22,8 @@ Usage: ./run.sh [COMMAND]
            only: body conf headers line message store; an input that breaks something is kept in build-fuzz/broken
   sim      build, then run N (200) seeds of the simulation (tests/sim), of 10,000 steps each, on all cores; a second number
            is the first seed (1)
+  crash    install what is missing to test, then kill the programs under load, N times in all or some more (1000), at random
+           moments and in each call of the write path, with and without a loss of power (tests/crash)
   clean    remove what was built (never the data)
   help     this text
 
@@ -128,13 +130,14 @@ forget_settings() {
     done
 }
 
-# Runs ctest in the folder of a build, under the words in `under`. Leaves in `counts` how many tests passed and failed.
+# Runs ctest in the folder of a build, under the words in `under`: as many programs at a time as there are processors,
+# but those alone that are about time. Leaves in `counts` how many tests passed and failed.
 run_ctest() {
     local dir=$1 code=0
     shift
     rm -f "$dir/Testing/Temporary/LastTest.log"
-    "${under[@]}" ctest --test-dir "$dir" --output-on-failure --no-tests=error --test-output-size-passed 10000000 \
-        --test-output-size-failed 10000000 "$@" </dev/null || code=$?
+    "${under[@]}" ctest --test-dir "$dir" --parallel "$(nproc)" --output-on-failure --no-tests=error \
+        --test-output-size-passed 10000000 --test-output-size-failed 10000000 "$@" </dev/null || code=$?
     counts=$(count_tests "$dir/Testing/Temporary/LastTest.log")
     if [[ $counts == "0 passed, 0 failed" ]]; then
         say "no test was run"
@@ -147,7 +150,7 @@ run_ctest() {
 # The end-to-end tests of the release build that make many threads meet, against programs under ThreadSanitizer (tests of
 # Criterion do not run under it themselves). Each report of it, by whichever process and whatever became of the test, is
 # one more that failed.
-thread_tests='^e2e/(api|delivery|exec|gateway|gateway_peer|gateway_queues|idempotency|interrupt|ipc|loop_limits|operations|pressure|pull|restart|storm)$'
+thread_tests='^e2e/(api|delivery|exec|gateway|gateway_peer|gateway_queues|gateway_slow|idempotency|interrupt|ipc|ipc_peers|loop_limits|operations|pressure|pull|restart|storm)$'
 
 run_thread_tests() {
     local source=$root/build/nng/source reports=$root/build-tsan/reports code=0 counts count passed failed under=()
@@ -313,6 +316,31 @@ run_sim() {
     install_missing "${build_packages[@]}" "${test_packages[@]}"
     build release sim >&2
     exec "$root/build/tests/sim/sim" --seed "$first" --seeds "$count"
+}
+
+# --- Crashing -------------------------------------------------------------------------------------------------------
+
+# Runs one of tests/crash with so many kills; what it prints, but for the programs' logs, goes to `log`, too.
+crash() {
+    SLUICE_CRASH_KILLS=$2 "$root/build/tests/crash_$1" 2>&1 </dev/null | tee -a "$log"
+}
+
+run_crash() {
+    local kills=${1:-1000} log code=0
+    [[ $kills =~ ^[1-9][0-9]*$ ]] || bad_argument "$kills"
+    install_missing "${build_packages[@]}" "${test_packages[@]}"
+    build release sluice-scheduler sluice-gateway crash_kill crash_power crash_calls crash_disk crash_freeze crash_crowd >&2
+    forget_settings
+    log=$(mktemp)
+    crash kill "$((kills * 4 / 10 + 1))" || code=1
+    crash power "$((kills * 4 / 10 + 1))" || code=1
+    crash calls "$kills" || code=1 # each call there is, whatever the number
+    crash disk "$((kills / 20 + 1))" || code=1
+    crash crowd "$((kills / 20 + 1))" || code=1
+    crash freeze "$((kills / 50 + 1))" || code=1
+    awk '/, seed [0-9]+: [0-9]+ kills/ { sub(/.*, seed [0-9]+: /, ""); all += $1 } END { print all + 0 " kills in all" }' "$log"
+    rm -f "$log"
+    return "$code"
 }
 
 # --- Running --------------------------------------------------------------------------------------------------------
@@ -533,6 +561,7 @@ lint) lint "${@:2}" ;;
 bench) run_bench "${@:2}" ;;
 fuzz) run_fuzz "${@:2}" ;;
 sim) run_sim "${@:2}" ;;
+crash) run_crash "${@:2}" ;;
 clean) rm -rf "$root"/build "$root"/build-* ;;
 help | -h | --help) usage ;;
 *) bad_argument "$1" ;;
