@@ -20,10 +20,10 @@ Usage: ./run.sh [COMMAND]
            some only: post status ipc bulk dispatch jitter backlog; --markdown and --plot FILE show the last results
   fuzz     install what is missing for it too, then run each fuzzer (tests/fuzz): SECONDS of each (30), names for some
            only: body conf headers line message store; an input that breaks something is kept in build-fuzz/broken
-  sim      build, then run N (200) seeds of the simulation (tests/sim), of 10,000 steps each, on all cores; a second number
-           is the first seed (1)
   crash    install what is missing to test, then kill the programs under load, N times in all or some more (1000), at random
            moments and in each call of the write path, with and without a loss of power (tests/crash)
+  sim      build, then run N (200) seeds of the simulation (tests/sim), of 10,000 steps each, on all cores; a second number
+           is the first seed (1)
   clean    remove what was built (never the data)
   help     this text
 
@@ -306,18 +306,6 @@ run_fuzz() {
     return "$code"
 }
 
-# --- Simulation -----------------------------------------------------------------------------------------------------
-
-run_sim() {
-    local count=${1:-200} first=${2:-1}
-    [[ $# -le 2 ]] || bad_argument "$3"
-    [[ $count =~ ^[1-9][0-9]*$ ]] || bad_argument "$count"
-    [[ $first =~ ^[0-9]+$ ]] || bad_argument "$first"
-    install_missing "${build_packages[@]}" "${test_packages[@]}"
-    build release sim >&2
-    exec "$root/build/tests/sim/sim" --seed "$first" --seeds "$count"
-}
-
 # --- Crashing -------------------------------------------------------------------------------------------------------
 
 # Runs one of tests/crash with so many kills; what it prints, but for the programs' logs, goes to `log`, too.
@@ -341,6 +329,18 @@ run_crash() {
     awk '/, seed [0-9]+: [0-9]+ kills/ { sub(/.*, seed [0-9]+: /, ""); all += $1 } END { print all + 0 " kills in all" }' "$log"
     rm -f "$log"
     return "$code"
+}
+
+# --- Simulation -----------------------------------------------------------------------------------------------------
+
+run_sim() {
+    local count=${1:-200} first=${2:-1}
+    [[ $# -le 2 ]] || bad_argument "$3"
+    [[ $count =~ ^[1-9][0-9]*$ ]] || bad_argument "$count"
+    [[ $first =~ ^[0-9]+$ ]] || bad_argument "$first"
+    install_missing "${build_packages[@]}" "${test_packages[@]}"
+    build release sim >&2
+    exec "$root/build/tests/sim/sim" --seed "$first" --seeds "$count"
 }
 
 # --- Running --------------------------------------------------------------------------------------------------------
@@ -560,8 +560,8 @@ test) run_tests "${@:2}" ;;
 lint) lint "${@:2}" ;;
 bench) run_bench "${@:2}" ;;
 fuzz) run_fuzz "${@:2}" ;;
-sim) run_sim "${@:2}" ;;
 crash) run_crash "${@:2}" ;;
+sim) run_sim "${@:2}" ;;
 clean) rm -rf "$root"/build "$root"/build-* ;;
 help | -h | --help) usage ;;
 *) bad_argument "$1" ;;
