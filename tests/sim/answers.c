@@ -176,7 +176,8 @@ static void check_queue_reply(const char *name, const char *line, size_t len)
               "%s: %g of %s wait, not %" PRIu64, name, number_of(waiting, priority_name((enum priority)p)),
               priority_name((enum priority)p), count[p]);
     }
-    CHECK(number_of(reply, "in_flight") == (double)model_in_flight(queue->id),
+    // What was cut off and could not be written down for lack of room is none of its deliveries any more.
+    CHECK(sim.loop->cut_off || number_of(reply, "in_flight") == (double)model_in_flight(queue->id),
           "%s: %g are in flight, not %zu", name, number_of(reply, "in_flight"), model_in_flight(queue->id));
     cJSON_Delete(reply);
 }

@@ -51,9 +51,7 @@ static void check_room(const struct insert *insert, uint32_t batches, size_t cou
 static void add(const struct insert *insert, const struct model_queue *queue)
 {
     const struct ingest_request *request = insert->request;
-    size_t used = model.used;
     struct model_ingestion *made = model_free_slot();
-    (void)used;
     model_touch(made);
     uint64_t touched = made->touched;
     *made = (struct model_ingestion){

@@ -109,6 +109,20 @@ static const struct model_ingestion *some_ingestion(void)
     return NULL;
 }
 
+// One of which something is in flight, if there is one among a few.
+static const struct model_ingestion *some_underway(void)
+{
+    for (size_t tries = 0; tries < 32 && model.used > 0; tries++) {
+        const struct model_ingestion *ingestion = &model.ingestions[sim_below(model.used)];
+        for (uint32_t b = 0; ingestion->there && b < ingestion->batches; b++) {
+            if (ingestion->batch[b].state == BATCH_IN_FLIGHT) {
+                return ingestion;
+            }
+        }
+    }
+    return some_ingestion();
+}
+
 static struct id new_id(void)
 {
     struct id id;
@@ -281,7 +295,8 @@ static void operate_on_queue(struct request *request)
 
 static void ask_about(struct request *request, enum op op)
 {
-    const struct model_ingestion *ingestion = some_ingestion();
+    const struct model_ingestion *ingestion =
+        op == OP_CANCEL && sim_chance(2) ? some_underway() : some_ingestion();
     struct id id = ingestion != NULL ? ingestion->id : new_id();
     bool writes = op == OP_CANCEL || op == OP_RETRY;
     if (writes && calm() && ingestion != NULL && strcmp(ingestion->queue_name, STEADY) == 0) {
@@ -305,6 +320,9 @@ static void one_request(struct request *request)
         ask_about(request, OP_STATUS);
     } else if (dice < 71) {
         ask_about(request, OP_CANCEL);
+        if (!calm() && sim.blow == BLOW_NONE && sim_chance(32)) {
+            sim.blow = BLOW_ASLEEP; // right after it, while what it cannot stop is under way
+        }
     } else if (dice < 76) {
         ask_about(request, OP_RETRY);
     } else if (dice < 86) {

@@ -398,6 +398,13 @@ void disk_fail_in(uint64_t writes)
     disk.fail_in = writes;
 }
 
+void disk_synced(void)
+{
+    for (size_t i = 0; i < FILES; i++) {
+        forget_changes(&disk.images[i]);
+    }
+}
+
 bool disk_dead(void)
 {
     return disk.dead;

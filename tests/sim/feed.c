@@ -41,6 +41,14 @@ SIM_WRAP(enum err, store_begin, struct store *store)
     return err;
 }
 
+// It syncs the log past SQLite.
+SIM_WRAP(enum err, store_confirm, struct store *store)
+{
+    SPOIL_OR(err, __real_store_confirm(store));
+    disk_synced();
+    return err;
+}
+
 static bool lazy;
 
 SIM_WRAP(enum err, store_begin_lazy, struct store *store)

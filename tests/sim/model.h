@@ -96,6 +96,7 @@ bool model_changed(void); // in this transaction: it is another one than before
 struct model_ingestion *model_by_seq(int64_t seq);
 struct model_ingestion *model_by_id(const struct id *id);
 struct model_ingestion *model_by_key(const char *key);
+struct model_queue *model_find_queue(int64_t id);
 struct model_queue *model_queue_by_id(int64_t id); // fails when there is none
 struct model_queue *model_queue_named(const char *name);
 struct model_ingestion *model_free_slot(void);
@@ -121,7 +122,10 @@ struct id model_batch_id(const struct model_ingestion *ingestion, uint32_t index
 
 // Moves a batch along an arrow that is allowed.
 void model_move(struct model_ingestion *ingestion, uint32_t index, enum batch_state to);
-// Compares everything with the store.
+
+// ---- comparing (compare.c) ----
+
+// Everything. Says in `why` what is another.
 bool model_equals(struct store *store, char *why, size_t size);
 
 #endif

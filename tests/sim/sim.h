@@ -141,6 +141,7 @@ void disk_start(void); // a new process
 void disk_crash(bool power);
 void disk_full(bool full);
 void disk_fail_in(uint64_t writes); // and every write from then on
+void disk_synced(void);             // all of it, past SQLite
 bool disk_dead(void);
 
 #endif
