@@ -33,6 +33,7 @@ struct settings {
     char *set[24];
     char *headers[HEADERS_GIVEN_MAX];
     size_t header_count;
+    bool no_headers;
 };
 
 struct session;
@@ -46,16 +47,20 @@ struct command {
     const struct conf_option
         *options; // beside those that all commands have; a metavar of NULL: takes no value
     size_t option_count;
-    bool offline; // needs no scheduler: the session has no client
+    bool opens; // calls session_open itself, if it needs a scheduler at all
     // The exit code. What went wrong has been said.
     int (*run)(struct session *session, char *const *operands, size_t count);
 };
 
 #define OPTIONS(table) .options = (table), .option_count = sizeof(table) / sizeof((table)[0])
 
-extern const struct command ingest_command;                                              // ingest.c
-extern const struct command status_command, list_command, cancel_command, retry_command; // ingestion.c
-extern const struct command watch_command;                                               // watch.c
-extern const struct command ping_command, stats_command;                                 // stats.c
+// ingest.c, ingestion.c, watch.c
+extern const struct command ingest_command, status_command, list_command, cancel_command, retry_command,
+    watch_command;
+// queue.c, queue_set.c
+extern const struct command queue_list_command, queue_show_command, queue_set_command, queue_pause_command,
+    queue_resume_command, queue_retry_command, queue_delete_command;
+// stats.c, top.c
+extern const struct command ping_command, stats_command, top_command;
 
 #endif

@@ -10,8 +10,10 @@
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 static const struct command *const commands[] = {
-    &ingest_command, &status_command, &watch_command, &list_command,
-    &cancel_command, &retry_command,  &ping_command,
+    &ingest_command,       &status_command,      &watch_command,        &list_command,
+    &cancel_command,       &retry_command,       &queue_list_command,   &queue_show_command,
+    &queue_set_command,    &queue_pause_command, &queue_resume_command, &queue_retry_command,
+    &queue_delete_command, &stats_command,       &top_command,          &ping_command,
 };
 
 // The command that the words begin with, and how many of them are its name.
@@ -62,7 +64,7 @@ static int run(const struct command *command, char **words)
         help_command(command);
         return EXIT_CODE_OK;
     }
-    if (code == EXIT_CODE_OK && !command->offline) {
+    if (code == EXIT_CODE_OK && !command->opens) {
         code = session_open(&session);
     }
     if (code == EXIT_CODE_OK) {

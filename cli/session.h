@@ -14,7 +14,7 @@
 
 struct session {
     struct settings settings;
-    struct sluice_client *client; // NULL for a command that is offline
+    struct sluice_client *client; // NULL before session_open
     char address[ADDRESS_SIZE];
 };
 

@@ -10,17 +10,9 @@
 
 TestSuite(cli, .fini = sluice_cleanup);
 
-// Only a scheduler: the command line needs no gateway.
-static struct sluice *scheduler(const char *const *flags)
-{
-    struct sluice *sluice = sluice_new(flags, NULL);
-    sluice_launch(sluice, SCHEDULER);
-    return sluice;
-}
-
 static struct sluice *fast_scheduler(void)
 {
-    return scheduler(LIST("--rate", "unlimited", "--target", "simulate:0"));
+    return cli_scheduler(LIST("--rate", "unlimited", "--target", "simulate:0"));
 }
 
 // What "ingest" prints: the ID and a newline.
@@ -35,33 +27,13 @@ static struct ingested ingest(const struct sluice *sluice, const char *const *ar
     return ingested;
 }
 
-// The reply to a command with --json, which is one line; the caller's.
-static cJSON *reply(const struct sluice *sluice, const char *const *arguments)
-{
-    struct cli_result result = cli(sluice, arguments);
-    cr_assert_eq(result.code, 0, "%s", result.err);
-    cr_assert_not_null(result.json, "%s", result.out);
-    cr_assert_eq(strchr(result.out, '\n') + 1, result.out + strlen(result.out));
-    cJSON *json = result.json;
-    result.json = NULL;
-    cli_result_fini(&result);
-    return json;
-}
-
-static void expect_in(const char *text, const char *const *wanted)
-{
-    for (size_t i = 0; wanted[i]; i++) {
-        cr_expect(strstr(text, wanted[i]), "no \"%s\" in\n%s", wanted[i], text);
-    }
-}
-
 Test(cli, ping)
 {
     struct sluice *sluice = fast_scheduler();
     char *out = cli_out(sluice, LIST("ping"));
     expect_in(out, LIST("sluice-scheduler " SLUICE_VERSION ", protocol 1, at ipc://", " ms\n"));
     free(out);
-    cJSON *json = reply(sluice, LIST("ping", "--json"));
+    cJSON *json = cli_reply(sluice, LIST("ping", "--json"));
     cr_assert(cJSON_IsTrue(json_member(json, "ok")));
     cr_assert_str_eq(json_text(json, "version"), SLUICE_VERSION);
     cJSON_Delete(json);
@@ -70,15 +42,15 @@ Test(cli, ping)
 
 Test(cli, ingest_and_status)
 {
-    struct sluice *sluice = scheduler(LIST("--rate", "1/1h"));
-    struct ingested high =
-        ingest(sluice, LIST("ingest", "1", "2", "3", "9007199254740991", "--priority", "high"));
+    struct sluice *sluice = cli_scheduler(LIST("--rate", "1/1h", "--target", "simulate:0"));
+    struct ingested high = ingest(sluice, LIST("ingest", "1", "2", "3", "9007199254740991", "--priority",
+                                               "high", "--not-before", "+1h"));
     struct ingested low = ingest(sluice, LIST("ingest", "--priority=LOW", "--", "7"));
-    cJSON *json = reply(sluice, LIST("status", low.id, "--json"));
+    cJSON *json = cli_reply(sluice, LIST("status", low.id, "--json"));
     cr_assert_str_eq(json_text(json, "priority"), "LOW");
     cr_assert_str_eq(json_text(json, "status"), "yet_to_start");
     cJSON_Delete(json);
-    json = reply(sluice, LIST("status", high.id, "--json", "--offset", "1", "--limit", "1"));
+    json = cli_reply(sluice, LIST("status", high.id, "--json", "--offset", "1", "--limit", "1"));
     cr_assert_eq(cJSON_GetArraySize(json_member(json, "batches")), 1);
     cr_assert_eq(json_number(json, "batches_total"), 2);
     cJSON_Delete(json);
@@ -97,11 +69,12 @@ Test(cli, ingest_and_status)
 
 Test(cli, ids_from_a_file_and_from_standard_input)
 {
-    struct sluice *sluice = scheduler(LIST("--rate", "1/1h", "--batch-size", "100"));
+    struct sluice *sluice =
+        cli_scheduler(LIST("--rate", "1/1h", "--target", "simulate:0", "--batch-size", "100"));
     struct cli_result result =
         cli_run(sluice, &(struct cli_plan){.arguments = LIST("ingest", "--json"), .input = "5\r\n\n6\n7"});
     cr_assert_eq(result.code, 0, "%s", result.err);
-    cJSON *json = reply(sluice, LIST("status", json_text(result.json, "ingestion_id"), "--json"));
+    cJSON *json = cli_reply(sluice, LIST("status", json_text(result.json, "ingestion_id"), "--json"));
     char *batches = cJSON_PrintUnformatted(json_member(json, "batches"));
     expect_in(batches, LIST("\"ids\":[5,6,7]"));
     free(batches);
@@ -123,7 +96,8 @@ Test(cli, ids_from_a_file_and_from_standard_input)
 // the same command again makes nothing new.
 Test(cli, many_ids_become_several_ingestions)
 {
-    struct sluice *sluice = scheduler(LIST("--rate", "1/1h", "--batch-size", "60000"));
+    struct sluice *sluice =
+        cli_scheduler(LIST("--rate", "1/1h", "--target", "simulate:0", "--batch-size", "60000"));
     static char input[250000 * 8];
     size_t len = 0;
     for (int i = 1; i <= 250000; i++) {
@@ -138,13 +112,13 @@ Test(cli, many_ids_become_several_ingestions)
     cr_assert_str_eq(again.out, first.out);
     expect_in(again.err, LIST(" was there before\n"));
 
-    cJSON *json = reply(sluice, LIST("list", "--json"));
+    cJSON *json = cli_reply(sluice, LIST("list", "--json"));
     cr_assert_eq(cJSON_GetArraySize(json_member(json, "ingestions")), 3);
     cJSON_Delete(json);
     static const double batches[] = {2, 2, 1};
     for (size_t i = 0; i < 3; i++) {
         first.out[(i + 1) * ID_TEXT_SIZE - 1] = '\0';
-        json = reply(sluice, LIST("status", first.out + i * ID_TEXT_SIZE, "--json", "--limit", "1"));
+        json = cli_reply(sluice, LIST("status", first.out + i * ID_TEXT_SIZE, "--json", "--limit", "1"));
         cr_assert_eq(json_number(json, "batches_total"), batches[i]);
         const cJSON *batch = cJSON_GetArrayItem(json_member(json, "batches"), 0);
         cr_assert_eq(cJSON_GetNumberValue(cJSON_GetArrayItem(json_member(batch, "ids"), 0)),
@@ -158,7 +132,7 @@ Test(cli, many_ids_become_several_ingestions)
 
 Test(cli, list_and_its_pages)
 {
-    struct sluice *sluice = scheduler(LIST("--rate", "1/1h"));
+    struct sluice *sluice = cli_scheduler(LIST("--rate", "1/1h", "--target", "simulate:0"));
     struct ingested ids[5];
     for (size_t i = 0; i < 5; i++) {
         ids[i] = ingest(sluice, LIST("ingest", "1", "--priority", i == 2 ? "LOW" : "HIGH"));
@@ -197,7 +171,7 @@ Test(cli, wait_and_watch_end_with_the_fate)
     free(out);
     cli_result_fini(&result);
 
-    cJSON *json = reply(sluice, LIST("ingest", "5", "--wait", "--json"));
+    cJSON *json = cli_reply(sluice, LIST("ingest", "5", "--wait", "--json"));
     cr_assert_str_eq(json_text(json, "status"), "completed");
     cr_assert_eq(cJSON_GetArraySize(json_member(json, "batches")), 1);
     cJSON_Delete(json);
@@ -206,7 +180,7 @@ Test(cli, wait_and_watch_end_with_the_fate)
 
 Test(cli, watch_of_what_failed_and_of_what_was_cancelled)
 {
-    struct sluice *sluice = scheduler(LIST("--rate", "unlimited", "--target", "exec:/bin/false"));
+    struct sluice *sluice = cli_scheduler(LIST("--rate", "unlimited", "--target", "exec:/bin/false"));
     struct cli_result result = cli(sluice, LIST("ingest", "1", "--wait"));
     cr_assert_eq(result.code, EXIT_CODE_FAILED, "%d %s", result.code, result.err);
     expect_in(result.err, LIST(" failed ", " 1 failed\n"));
@@ -224,7 +198,7 @@ Test(cli, watch_of_what_failed_and_of_what_was_cancelled)
 
 Test(cli, retry)
 {
-    struct sluice *sluice = scheduler(LIST("--rate", "unlimited", "--target", "exec:/bin/false"));
+    struct sluice *sluice = cli_scheduler(LIST("--rate", "unlimited", "--target", "exec:/bin/false"));
     struct cli_result result = cli(sluice, LIST("ingest", "1", "--wait", "--json"));
     cr_assert_eq(result.code, EXIT_CODE_FAILED);
     const char *id = json_text(result.json, "ingestion_id");
@@ -234,7 +208,7 @@ Test(cli, retry)
     cr_assert_eq(sluice_stop(sluice, SCHEDULER), 0);
     sluice_set_flags(sluice, SCHEDULER, LIST("--rate", "unlimited", "--target", "exec:/bin/true"));
     sluice_launch(sluice, SCHEDULER);
-    cJSON_Delete(reply(sluice, LIST("retry", id, "--json")));
+    cJSON_Delete(cli_reply(sluice, LIST("retry", id, "--json")));
     out = cli_out(sluice, LIST("watch", id));
     expect_in(out, LIST(" completed "));
     free(out);
@@ -246,7 +220,7 @@ Test(cli, retry)
 
 Test(cli, a_bar_and_colours_on_a_terminal)
 {
-    struct sluice *sluice = scheduler(LIST("--rate", "20/s", "--target", "simulate:10ms"));
+    struct sluice *sluice = cli_scheduler(LIST("--rate", "20/s", "--target", "simulate:10ms"));
     struct cli_plan plan = {.arguments = LIST("ingest", "1", "2", "3", "4", "5", "6", "7", "--wait")};
     struct terminal terminal = terminal_start(sluice, &plan);
     cr_assert_eq(terminal_end(&terminal), 0, "%s", terminal.text);
@@ -270,32 +244,25 @@ Test(cli, a_bar_and_colours_on_a_terminal)
 
 // ---- What goes wrong ----
 
-static void refused(const struct sluice *sluice, int code, const char *text, const char *const *arguments)
-{
-    char *err = cli_err(sluice, code, arguments);
-    cr_expect(strstr(err, text), "no \"%s\" in %s", text, err);
-    free(err);
-}
-
 Test(cli, bad_arguments)
 {
     struct sluice *sluice = sluice_new(NULL, NULL); // none of them gets as far as a scheduler
-    refused(sluice, EXIT_CODE_USAGE, "a command is missing", LIST(NULL));
-    refused(sluice, EXIT_CODE_USAGE, "\"frob\" is not a command", LIST("frob"));
-    refused(sluice, EXIT_CODE_USAGE, "\"--frob\" is not an option of ping", LIST("ping", "--frob"));
-    refused(sluice, EXIT_CODE_USAGE, "too many operands", LIST("ping", "1"));
-    refused(sluice, EXIT_CODE_USAGE, "an operand is missing", LIST("status"));
-    refused(sluice, EXIT_CODE_USAGE, "a value is missing", LIST("ping", "--timeout"));
-    refused(sluice, EXIT_CODE_USAGE, "\"soon\" is not allowed: a duration",
-            LIST("ping", "--timeout", "soon"));
-    refused(sluice, EXIT_CODE_USAGE, "--json takes no value", LIST("ping", "--json=yes"));
-    refused(sluice, EXIT_CODE_USAGE, "HIGH, MEDIUM or LOW", LIST("ingest", "1", "--priority", "urgent"));
-    refused(sluice, EXIT_CODE_USAGE, "not both", LIST("ingest", "1", "--file", "x"));
-    refused(sluice, EXIT_CODE_USAGE, "\"tcp://x\" is not allowed", LIST("ping", "--ipc", "tcp://x"));
-    refused(sluice, EXIT_CODE_NOINPUT, "cannot be opened", LIST("ingest", "--file", "/nowhere/at/all"));
-    refused(sluice, EXIT_CODE_DATAERR, "\"1.5\" is no ID here", LIST("ingest", "1", "1.5"));
-    refused(sluice, EXIT_CODE_DATAERR, "there is no ID in standard input", LIST("ingest"));
-    refused(sluice, EXIT_CODE_USAGE, "\"?[31mred\" is not a command", LIST("\033[31mred"));
+    cli_refused(sluice, EXIT_CODE_USAGE, "a command is missing", LIST(NULL));
+    cli_refused(sluice, EXIT_CODE_USAGE, "\"frob\" is not a command", LIST("frob"));
+    cli_refused(sluice, EXIT_CODE_USAGE, "\"--frob\" is not an option of ping", LIST("ping", "--frob"));
+    cli_refused(sluice, EXIT_CODE_USAGE, "too many operands", LIST("ping", "1"));
+    cli_refused(sluice, EXIT_CODE_USAGE, "an operand is missing", LIST("status"));
+    cli_refused(sluice, EXIT_CODE_USAGE, "a value is missing", LIST("ping", "--timeout"));
+    cli_refused(sluice, EXIT_CODE_USAGE, "\"soon\" is not allowed: a duration",
+                LIST("ping", "--timeout", "soon"));
+    cli_refused(sluice, EXIT_CODE_USAGE, "--json takes no value", LIST("ping", "--json=yes"));
+    cli_refused(sluice, EXIT_CODE_USAGE, "HIGH, MEDIUM or LOW", LIST("ingest", "1", "--priority", "urgent"));
+    cli_refused(sluice, EXIT_CODE_USAGE, "not both", LIST("ingest", "1", "--file", "x"));
+    cli_refused(sluice, EXIT_CODE_USAGE, "\"tcp://x\" is not allowed", LIST("ping", "--ipc", "tcp://x"));
+    cli_refused(sluice, EXIT_CODE_NOINPUT, "cannot be opened", LIST("ingest", "--file", "/nowhere/at/all"));
+    cli_refused(sluice, EXIT_CODE_DATAERR, "\"1.5\" is no ID here", LIST("ingest", "1", "1.5"));
+    cli_refused(sluice, EXIT_CODE_DATAERR, "there is no ID in standard input", LIST("ingest"));
+    cli_refused(sluice, EXIT_CODE_USAGE, "\"?[31mred\" is not a command", LIST("\033[31mred"));
     struct cli_result result =
         cli_run(sluice, &(struct cli_plan){.arguments = LIST("ingest"), .input = "1\n2\nthree\n"});
     cr_assert_eq(result.code, EXIT_CODE_DATAERR);
@@ -308,17 +275,17 @@ Test(cli, refusals_of_the_scheduler)
 {
     struct sluice *sluice = fast_scheduler();
     const char *none = "00000000-0000-7000-8000-000000000000";
-    refused(sluice, EXIT_CODE_NOINPUT, "sluice: not_found: ", LIST("status", none));
-    refused(sluice, EXIT_CODE_NOINPUT, "sluice: not_found: ", LIST("watch", none));
-    refused(sluice, EXIT_CODE_NOINPUT, "sluice: unknown_queue: ", LIST("ingest", "1", "--queue", "none"));
-    refused(sluice, EXIT_CODE_DATAERR, "sluice: invalid_field: ", LIST("list", "--limit", "0"));
-    refused(sluice, EXIT_CODE_REFUSED,
-            "sluice: deadline_unreachable: ", LIST("ingest", "1", "--deadline", "2001-01-01T00:00:00Z"));
+    cli_refused(sluice, EXIT_CODE_NOINPUT, "sluice: not_found: ", LIST("status", none));
+    cli_refused(sluice, EXIT_CODE_NOINPUT, "sluice: not_found: ", LIST("watch", none));
+    cli_refused(sluice, EXIT_CODE_NOINPUT, "sluice: unknown_queue: ", LIST("ingest", "1", "--queue", "none"));
+    cli_refused(sluice, EXIT_CODE_DATAERR, "sluice: invalid_field: ", LIST("list", "--limit", "0"));
+    cli_refused(sluice, EXIT_CODE_REFUSED,
+                "sluice: deadline_unreachable: ", LIST("ingest", "1", "--deadline", "2001-01-01T00:00:00Z"));
     struct ingested ingested = ingest(sluice, LIST("ingest", "1", "--idempotency-key", "k"));
     free(cli_out(sluice, LIST("watch", ingested.id)));
-    refused(sluice, EXIT_CODE_DATAERR,
-            "sluice: idempotency_key_reused: ", LIST("ingest", "2", "--idempotency-key", "k"));
-    refused(sluice, EXIT_CODE_REFUSED, "sluice: already_finished: ", LIST("cancel", ingested.id));
+    cli_refused(sluice, EXIT_CODE_DATAERR,
+                "sluice: idempotency_key_reused: ", LIST("ingest", "2", "--idempotency-key", "k"));
+    cli_refused(sluice, EXIT_CODE_REFUSED, "sluice: already_finished: ", LIST("cancel", ingested.id));
 
     struct cli_result result = cli(sluice, LIST("status", none, "--json"));
     cr_assert_eq(result.code, EXIT_CODE_NOINPUT);
@@ -369,7 +336,7 @@ Test(cli, a_scheduler_that_comes_later)
 // A restart in the middle of watching is waited out.
 Test(cli, a_scheduler_that_is_restarted)
 {
-    struct sluice *sluice = scheduler(LIST("--rate", "5/s", "--target", "simulate:0"));
+    struct sluice *sluice = cli_scheduler(LIST("--rate", "5/s", "--target", "simulate:0"));
     struct cli_plan plan = {.arguments = LIST("ingest", "1", "2", "3", "4", "5", "6", "7", "8", "9",
                                               "--timeout", "50s", "--wait")};
     struct terminal terminal = terminal_start(sluice, &plan);
@@ -429,6 +396,6 @@ Test(cli, help)
     char *version = cli_out(sluice, LIST("--version"));
     cr_assert_str_eq(version, "sluice " SLUICE_VERSION "\n");
     free(all), free(same), free(one), free(other), free(version);
-    refused(sluice, EXIT_CODE_USAGE, "\"frob\" is not a command", LIST("help", "frob"));
+    cli_refused(sluice, EXIT_CODE_USAGE, "\"frob\" is not a command", LIST("help", "frob"));
     sluice_end(sluice);
 }

@@ -44,6 +44,13 @@ static void write_file(const char *path, const char *text)
     cr_assert(file && fputs(text, file) >= 0 && fclose(file) == 0);
 }
 
+struct sluice *cli_scheduler(const char *const *flags)
+{
+    struct sluice *sluice = sluice_new(flags, NULL);
+    sluice_launch(sluice, SCHEDULER);
+    return sluice;
+}
+
 struct cli_result cli_run(const struct sluice *sluice, const struct cli_plan *plan)
 {
     char *in = sluice_path(sluice, "cli.in"), *out = sluice_path(sluice, "cli.out"),
@@ -105,6 +112,32 @@ char *cli_err(const struct sluice *sluice, int code, const char *const *argument
     result.err = NULL;
     cli_result_fini(&result);
     return err;
+}
+
+cJSON *cli_reply(const struct sluice *sluice, const char *const *arguments)
+{
+    struct cli_result result = cli(sluice, arguments);
+    cr_assert_eq(result.code, 0, "%s", result.err);
+    cr_assert_not_null(result.json, "%s", result.out);
+    cr_assert_eq(strchr(result.out, '\n') + 1, result.out + strlen(result.out));
+    cJSON *json = result.json;
+    result.json = NULL;
+    cli_result_fini(&result);
+    return json;
+}
+
+void expect_in(const char *text, const char *const *wanted)
+{
+    for (size_t i = 0; wanted[i]; i++) {
+        cr_expect(strstr(text, wanted[i]), "no \"%s\" in\n%s", wanted[i], text);
+    }
+}
+
+void cli_refused(const struct sluice *sluice, int code, const char *text, const char *const *arguments)
+{
+    char *err = cli_err(sluice, code, arguments);
+    cr_expect(strstr(err, text), "no \"%s\" in %s", text, err);
+    free(err);
 }
 
 // ---- On a terminal ----

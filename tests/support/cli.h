@@ -5,6 +5,9 @@
 
 #include "tests/support/sluice.h"
 
+// Only a scheduler, with these flags: the command line needs no gateway.
+struct sluice *cli_scheduler(const char *const *flags);
+
 struct cli_plan {
     const char *const *arguments;
     const char *const
@@ -29,6 +32,13 @@ char *cli_out(const struct sluice *sluice, const char *const *arguments);
 // What it says on standard error; fails the test when it does not end with this code, or says more than one
 // line.
 char *cli_err(const struct sluice *sluice, int code, const char *const *arguments);
+
+// It ends with this code, and what it says has this text in it.
+void cli_refused(const struct sluice *sluice, int code, const char *text, const char *const *arguments);
+// The reply that it prints, which is one line of JSON, and ends with 0; the caller's.
+cJSON *cli_reply(const struct sluice *sluice, const char *const *arguments);
+// Each of the texts is in it.
+void expect_in(const char *text, const char *const *wanted);
 
 // On a terminal of 24 lines and 100 columns, TERM=xterm.
 struct terminal {
