@@ -2,7 +2,7 @@
 //
 // SQLite's backup copies page after page; a page that this connection writes after it was copied is copied
 // again with the commit. So the copy, when it is complete, is the store as it is at that moment, however long
-// that took, and no traffic can make it begin anew.
+// that took, and no traffic can make it begin anew. (A transaction that is taken back does; those are rare.)
 #include "scheduler/store_sqlite.h"
 
 #include <errno.h>

@@ -377,6 +377,10 @@ Test(request, lines_of_requests_without_members)
 {
     expect_round_trip(&(struct request){.op = OP_PING}, "{\"op\":\"ping\"}\n");
     expect_round_trip(&(struct request){.op = OP_STATS}, "{\"op\":\"stats\"}\n");
+}
+
+Test(request, lines_of_backup_requests)
+{
     char path[] = "/var/backups/sluice.db";
     struct request backup = {.op = OP_BACKUP, .backup = {.path = path}};
     cr_assert(id_parse(UUID, strlen(UUID), &backup.backup.id));
