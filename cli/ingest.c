@@ -197,7 +197,7 @@ static int open_source(const struct settings *settings, char *const *operands, s
             say("%s cannot be opened: %s", settings->file, strerror(errno));
             return EXIT_CODE_NOINPUT;
         }
-    } else if (count == 0) {
+    } else if (count == 0 || (count == 1 && strcmp(operands[0], "-") == 0)) {
         source->name = "standard input";
         source->file = stdin;
         if (isatty(STDIN_FILENO)) {

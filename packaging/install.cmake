@@ -38,3 +38,8 @@ install(TARGETS sluice_shared LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(FILES ${static} DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(FILES ${CMAKE_SOURCE_DIR}/proto/client.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/sluice)
 install(FILES ${CMAKE_BINARY_DIR}/sluice.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+install(FILES ${CMAKE_SOURCE_DIR}/packaging/man/sluice.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+install(FILES ${CMAKE_SOURCE_DIR}/packaging/man/sluice-gateway.8 ${CMAKE_SOURCE_DIR}/packaging/man/sluice-scheduler.8
+    DESTINATION ${CMAKE_INSTALL_MANDIR}/man8)
+install(FILES ${CMAKE_SOURCE_DIR}/cli/completion/sluice
+    DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
