@@ -9,7 +9,7 @@ usage() {
 Usage: ./run.sh [COMMAND]
 
   up       (the default) install what is missing, build what changed, start both programs and keep them running
-  build    install what is missing, build the programs into build/bin
+  build    install what is missing, build the programs into build/bin and the client library into build/lib
   test     the same, then run every test; --sanitize (or SLUICE_TEST_SANITIZE=1) does so in a build of its own under
            AddressSanitizer and UndefinedBehaviorSanitizer; --thread runs end-to-end tests against programs that were
            built, with NNG, under ThreadSanitizer; other arguments go to ctest, such as -R unit/rate
@@ -87,7 +87,7 @@ build() {
 
 build_programs() {
     install_missing "${build_packages[@]}"
-    build release sluice-scheduler sluice-gateway sluice
+    build release shipped
 }
 
 # --- Tests ----------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ bool has_colours(FILE *file);
 const char *tint_begin(enum tint tint, bool colours);
 const char *tint_end(enum tint tint, bool colours);
 
-// Of an ingestion's or a batch's status, by its name.
-enum tint tint_of_status(const char *status);
+// Of the status of an ingestion or a batch, by its name.
+enum tint tint_of_status(const char *text);
 
 #endif

@@ -29,6 +29,9 @@ add_custom_command(OUTPUT ${static}
     DEPENDS sluice_client sluice_common VERBATIM)
 add_custom_target(sluice_static ALL DEPENDS ${static})
 
+# All that is installed: the programs, and the library.
+add_custom_target(shipped DEPENDS sluice sluice-scheduler sluice-gateway sluice_shared sluice_static)
+
 file(RELATIVE_PATH SLUICE_PC_TO_PREFIX ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
 configure_file(${CMAKE_CURRENT_LIST_DIR}/sluice.pc.in ${CMAKE_BINARY_DIR}/sluice.pc @ONLY)
 

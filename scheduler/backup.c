@@ -69,14 +69,22 @@ static enum err begin(struct backup *backup, struct store *store, const struct b
     }
     char *path = strdup(request->path);
     struct store_copy *copy = NULL;
-    enum err err =
-        path ? store_copy_begin(store, path, &copy, fault) : fault_set(fault, ERR_NO_MEMORY, "out of memory");
+    if (!path) {
+        return fault_set(fault, ERR_NO_MEMORY, "out of memory");
+    }
+    enum err err = store_copy_begin(store, path, &copy, fault);
     if (err != ERR_OK) {
         free(path);
         return err;
     }
-    backup_fini(backup);
-    *backup = (struct backup){.any = true, .id = request->id, .path = path, .copy = copy, .due = mono_now()};
+    free(backup->path);
+    backup->any = true;
+    backup->id = request->id;
+    backup->path = path;
+    backup->copy = copy;
+    backup->copied = (struct store_copied){0};
+    backup->fault = (struct fault){.err = ERR_OK};
+    backup->due = mono_now();
     log_line(LOG_LEVEL_INFO, "backup", "begun", "path=%s", log_quote(path, &(struct log_text){0}));
     return ERR_OK;
 }
@@ -86,12 +94,11 @@ void backup_answer(struct backup *backup, struct store *store, const struct back
 {
     struct fault fault = {.err = ERR_OK};
     bool known = backup->any && id_equal(&backup->id, &request->id);
-    if (!known) {
-        (void)begin(backup, store, request, &fault);
-    } else {
+    enum err err = known ? backup->fault.err : begin(backup, store, request, &fault);
+    if (known) {
         fault = backup->fault;
     }
-    if (fault.err != ERR_OK) {
+    if (err != ERR_OK) {
         reply_error(out, fault.err, fault.detail);
         return;
     }

@@ -12,8 +12,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PART ".part"
-
 struct store_copy {
     sqlite3 *to;
     sqlite3_backup *backup;
@@ -60,18 +58,14 @@ enum err store_copy_begin(struct store *store, const char *path, struct store_co
     *copy = NULL;
     if (made) {
         made->path = strdup(path);
-        made->part = malloc(strlen(path) + sizeof(PART));
     }
-    if (!made || !made->path || !made->part) {
+    if (!made || !made->path || asprintf(&made->part, "%s.part", path) < 0) {
         if (made) {
-            free(made->part); // there is no such file yet
-            made->part = NULL;
+            made->part = NULL; // there is no such file yet
         }
         store_copy_end(made);
         return fault_set(fault, ERR_NO_MEMORY, "out of memory");
     }
-    memcpy(made->part, path, strlen(path));
-    memcpy(made->part + strlen(path), PART, sizeof(PART));
     enum err err = open_part(store, made, fault);
     if (err != ERR_OK) {
         store_copy_end(made);

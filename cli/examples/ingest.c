@@ -8,7 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-// Sends a line and gives the reply, which is one line as well. Ends the program where there is none, or no good one.
+// Sends a line and gives the reply, which is one line as well. Ends the program where there is none, or no
+// good one.
 static char *ask(struct sluice_client *client, const char *line)
 {
     char *reply;
@@ -41,7 +42,8 @@ int main(int argc, char **argv)
     }
 
     // The ID is minted here: however often this line is sent, it is one ingestion.
-    snprintf(line, sizeof(line), "{\"op\":\"ingest\",\"id\":\"%s\",\"ids\":[%s],\"priority\":\"HIGH\"}\n", id, ids);
+    snprintf(line, sizeof(line), "{\"op\":\"ingest\",\"id\":\"%s\",\"ids\":[%s],\"priority\":\"HIGH\"}\n", id,
+             ids);
     sluice_free(ask(client, line));
     printf("%s\n", id);
 

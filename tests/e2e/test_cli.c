@@ -71,8 +71,8 @@ Test(cli, ids_from_a_file_and_from_standard_input)
 {
     struct sluice *sluice =
         cli_scheduler(LIST("--rate", "1/1h", "--target", "simulate:0", "--batch-size", "100"));
-    struct cli_result result =
-        cli_run(sluice, &(struct cli_plan){.arguments = LIST("ingest", "-", "--json"), .input = "5\r\n\n6\n7"});
+    struct cli_result result = cli_run(
+        sluice, &(struct cli_plan){.arguments = LIST("ingest", "-", "--json"), .input = "5\r\n\n6\n7"});
     cr_assert_eq(result.code, 0, "%s", result.err);
     cJSON *json = cli_reply(sluice, LIST("status", json_text(result.json, "ingestion_id"), "--json"));
     char *batches = cJSON_PrintUnformatted(json_member(json, "batches"));
