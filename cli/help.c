@@ -7,14 +7,32 @@
 
 #define WIDTH 40 // of an option with its value, and of a command with its operands
 
+static void print_command(const struct command *command)
+{
+    char usage[WIDTH];
+    (void)snprintf(usage, sizeof(usage), "%s %s", command->name, command->operands);
+    printf("  %-22s  %s\n", usage, command->summary);
+}
+
+bool help_group(const struct command *const *commands, size_t count, const char *word)
+{
+    size_t len = strlen(word);
+    size_t found = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (strncmp(commands[i]->name, word, len) == 0 && commands[i]->name[len] == ' ') {
+            print_command(commands[i]);
+            found++;
+        }
+    }
+    return found > 0;
+}
+
 void help_all(const struct command *const *commands, size_t count)
 {
     puts("Usage: sluice COMMAND [OPTION]... [OPERAND]...\n"
          "Talks to a sluice-scheduler on this host.\n");
     for (size_t i = 0; i < count; i++) {
-        char usage[WIDTH];
-        (void)snprintf(usage, sizeof(usage), "%s %s", commands[i]->name, commands[i]->operands);
-        printf("  %-22s  %s\n", usage, commands[i]->summary);
+        print_command(commands[i]);
     }
     puts("  help [COMMAND]          this text, or all about a command\n\n"
          "The scheduler is looked for at --ipc, $SLUICE_IPC, sluice.sock in $SLUICE_DATA, ./data/sluice.sock "

@@ -5,6 +5,8 @@
 #include "cli/command.h"
 
 void help_all(const struct command *const *commands, size_t count);
+// Of the commands that begin with a word, such as "queue"; false when there is none.
+bool help_group(const struct command *const *commands, size_t count, const char *word);
 void help_command(const struct command *command);
 
 #endif

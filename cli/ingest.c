@@ -127,7 +127,9 @@ static int send(struct session *session, struct buf *line, const struct buf *ite
     buf_str(line, ",\"ids\":[");
     buf_put(line, items->data, items->len);
     buf_char(line, ']');
+    session->minted = id;
     int code = session_ask(session, line, &answer);
+    session->minted = NULL;
     if (code == EXIT_CODE_OK) {
         code = accept_one(session, &answer, accepted);
         answer_fini(&answer);

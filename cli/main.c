@@ -48,10 +48,11 @@ static int help(char *const *words)
         return EXIT_CODE_OK;
     }
     const struct command *command = find(words, &taken);
-    if (!command) {
+    if (command) {
+        help_command(command);
+    } else if (words[1] || !help_group(commands, COUNT(commands), words[0])) {
         return unknown(words);
     }
-    help_command(command);
     return EXIT_CODE_OK;
 }
 
@@ -90,6 +91,10 @@ static int dispatch(char **words)
         return EXIT_CODE_OK;
     }
     const struct command *command = find(words, &taken);
+    if (!command && words[1] && strcmp(words[1], "--help") == 0) { // of a group
+        words[1] = NULL;
+        return help(words);
+    }
     return command ? run(command, words + taken) : unknown(words);
 }
 

@@ -57,8 +57,9 @@ static int failure(const struct session *session, int result)
             session->address, within);
     case SLUICE_UNKNOWN:
         return session_error(session, "outcome_unknown",
-                             "the scheduler at %s did not answer within %s: it may have been done",
-                             session->address, within);
+                             "the scheduler at %s did not answer within %s: it may have been done%s%s",
+                             session->address, within, session->minted ? ", and has then the ID " : "",
+                             session->minted ? session->minted : "");
     case SLUICE_PROTOCOL:
         return session_error(session, "bad_reply", "the scheduler's answer could not be understood");
     default:

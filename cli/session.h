@@ -16,6 +16,7 @@ struct session {
     struct settings settings;
     struct sluice_client *client; // NULL before session_open
     char address[ADDRESS_SIZE];
+    const char *minted; // what the next request makes, if it does: said when nobody knows. NULL: nothing
 };
 
 // EXIT_CODE_OK, or another when it has said what is wrong. Then, too, session_fini may be called.

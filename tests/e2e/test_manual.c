@@ -167,51 +167,62 @@ Test(manual, page_of_the_command_line)
 
 // ---- Completion ----
 
-static void completes(const struct sluice *sluice, const char *words, const char *wanted)
+// What is offered after each `try WORD...`, a line each.
+static char *complete(const struct sluice *sluice, const char *tries)
 {
-    char command[1024];
+    char *command;
     struct program_path program = program_path("sluice");
-    (void)snprintf(command, sizeof(command),
-                   "export SLUICE_IPC=%s; . " SLUICE_SOURCE_DIR "/cli/completion/sluice; COMP_WORDS=(%s); "
-                   "COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _sluice %s \"${COMP_WORDS[COMP_CWORD]}\" "
-                   "\"${COMP_WORDS[COMP_CWORD - 1]}\"; echo \"${COMPREPLY[*]}\"",
-                   sluice->ipc, words, program.text);
+    cr_assert(asprintf(&command,
+                       "export SLUICE_IPC=%s; . " SLUICE_SOURCE_DIR "/cli/completion/sluice; "
+                       "try() { COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); "
+                       "_sluice %s \"${COMP_WORDS[COMP_CWORD]}\" \"${COMP_WORDS[COMP_CWORD - 1]}\"; "
+                       "echo \"${COMPREPLY[*]}\"; }; %s",
+                       sluice->ipc, program.text, tries) > 0);
     char *out = shell(sluice, command);
-    out[strcspn(out, "\n")] = '\0';
-    cr_expect_str_eq(out, wanted, "%s: %s", words, out);
-    free(out);
+    free(command);
+    return out;
 }
 
 Test(manual, completion)
 {
     struct sluice *sluice = cli_scheduler(NULL);
     free(cli_out(sluice, LIST("queue", "set", "mail")));
-    completes(sluice, "sluice s", "stats status");
-    completes(sluice, "sluice queue re", "resume retry");
-    completes(sluice, "sluice top --", "--help --interval --ipc --json --timeout");
-    completes(sluice, "sluice queue set mail --m",
-              "--max-attempts --max-backoff --max-hold --max-id --min-backoff");
-    completes(sluice, "sluice ingest --priority ''", "HIGH LOW MEDIUM");
-    completes(sluice, "sluice list --status c", "cancelled completed");
-    completes(sluice, "sluice ingest --queue ''", "default mail");
-    completes(sluice, "sluice queue show m", "mail");
-    completes(sluice, "sluice help w", "watch");
+    char *got = complete(
+        sluice, "try sluice s; try sluice queue re; try sluice top --; try sluice queue set mail --m; "
+                "try sluice ingest --priority ''; try sluice list --status c; "
+                "try sluice ingest --queue ''; try sluice queue show m; try sluice help w");
+    cr_assert_str_eq(got,
+                     "stats status\n"
+                     "resume retry\n"
+                     "--help --interval --ipc --json --timeout\n"
+                     "--max-attempts --max-backoff --max-hold --max-id --min-backoff\n"
+                     "HIGH LOW MEDIUM\n"
+                     "cancelled completed\n"
+                     "default mail\n"
+                     "mail\n"
+                     "watch\n",
+                     "%s", got);
+    free(got);
     sluice_end(sluice);
 }
 
-// Every command is offered.
+// Every command is offered, wherever its last word is begun.
 Test(manual, completion_of_commands)
 {
     struct sluice *sluice = sluice_new(NULL, NULL);
-    char *list = commands(sluice), *rest = list;
-    size_t count = 0;
-    for (char *name; (name = strsep(&rest, "\n")) && name[0]; count++) {
-        char words[96];
+    char *list = commands(sluice), *all = strdup(""), *wanted = strdup("");
+    char *rest = list;
+    for (char *name, *more; (name = strsep(&rest, "\n")) && name[0];) {
         const char *last = strrchr(name, ' ');
-        (void)snprintf(words, sizeof(words), "sluice %s", name);
-        completes(sluice, words, last ? last + 1 : name);
+        cr_assert(asprintf(&more, "%s try sluice %s;", all, name) > 0);
+        free(all);
+        all = more;
+        cr_assert(asprintf(&more, "%s%s\n", wanted, last ? last + 1 : name) > 0);
+        free(wanted);
+        wanted = more;
     }
-    cr_assert_gt(count, 10);
-    free(list);
+    char *got = complete(sluice, all);
+    cr_assert_str_eq(got, wanted, "%s", got);
+    free(got), free(wanted), free(all), free(list);
     sluice_end(sluice);
 }

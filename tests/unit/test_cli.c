@@ -238,8 +238,8 @@ Test(cli_parts, ids_from_lines)
 // A portion ends at 100,000 IDs, and where it would no longer fit into a message.
 Test(cli_parts, portions_of_ids)
 {
-    enum { MANY = 250001, LONG = 128 };
-    char *text = malloc((size_t)MANY * (LONG + 1) + 1);
+    enum { MANY = 250001, LONG = 128, TALL = 30000 };
+    char *text = malloc((size_t)TALL * (LONG + 1));
     size_t len = 0, parts = 0;
     cr_assert_not_null(text);
     for (size_t i = 0; i < MANY; i++) {
@@ -253,7 +253,7 @@ Test(cli_parts, portions_of_ids)
     cr_assert_eq(parts, 3);
     free(got);
     len = 0;
-    for (size_t i = 0; i < 100000; i++) {
+    for (size_t i = 0; i < TALL; i++) {
         memset(text + len, '\001', LONG); // six bytes each in JSON
         text[len + LONG] = '\n';
         len += LONG + 1;
@@ -264,7 +264,7 @@ Test(cli_parts, portions_of_ids)
         end = strchr(at, '|');
         cr_assert(end && (size_t)(end - at) < MESSAGE_MAX - 4096);
     }
-    cr_assert_gt(parts, 5);
+    cr_assert_eq(parts, 3);
     free(got);
     free(text);
 }
