@@ -5,7 +5,6 @@
 #include "cli/queue_table.h"
 #include "proto/fields.h"
 
-#include <math.h>
 #include <string.h>
 
 #define NAME_SIZE 96
@@ -16,13 +15,15 @@ static void print_value(const char *group, const cJSON *item)
 {
     char name[NAME_SIZE];
     struct buf text;
+    uint64_t count;
     (void)snprintf(name, sizeof(name), "%s%s%s", group, group[0] ? "." : "", item->string);
     buf_init(&text);
     if (cJSON_IsString(item)) {
         buf_str(&text, item->valuestring);
+    } else if (json_integer(item, &count)) {
+        buf_u64(&text, count);
     } else if (cJSON_IsNumber(item)) {
-        double value = cJSON_GetNumberValue(item);
-        buf_printf(&text, floor(value) == value ? "%.0f" : "%.3f", value);
+        buf_printf(&text, "%.3f", cJSON_GetNumberValue(item));
     } else {
         buf_str(&text, cJSON_IsBool(item) ? (cJSON_IsTrue(item) ? "yes" : "no") : "-");
     }
