@@ -204,7 +204,7 @@ lint_format() {
 }
 
 lint_shellcheck() {
-    git grep -lzE '^#!.*sh$' -- ':!*.c' ':!*.py' ':!*.md' | xargs -0 shellcheck
+    git grep -lzE '^#!.*sh$|^# shellcheck shell=' -- ':!*.c' ':!*.py' ':!*.md' | xargs -0 shellcheck
 }
 
 # Its exit code tells of findings; a file that it cannot read to the end is one.

@@ -6,18 +6,11 @@
 #include "common/utf8.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 // Bytes of a portion: an ID of 128 bytes may take six times as many in JSON, and 100,000 of them more than a
 // message.
 #define PORTION_BYTES_MAX (MESSAGE_MAX / 2)
-
-void ids_source_fini(struct ids_source *source)
-{
-    free(source->line);
-    source->line = NULL;
-}
 
 static int refuse(const struct ids_source *source, const char *text, const char *allowed)
 {
@@ -28,6 +21,26 @@ static int refuse(const struct ids_source *source, const char *text, const char 
         say("\"%.64s\" is no ID here: %s", text, allowed);
     }
     return EXIT_CODE_DATAERR;
+}
+
+// The next line, cut where it is too long for any ID; false at the end of the file.
+static bool read_line(struct ids_source *source, size_t *len)
+{
+    int c;
+    bool whole = true;
+    *len = 0;
+    source->at++;
+    while ((c = getc_unlocked(source->file)) != EOF && c != '\n') {
+        whole = *len + 1 < sizeof(source->line);
+        if (whole) {
+            source->line[(*len)++] = (char)c;
+        }
+    }
+    while (whole && *len > 0 && source->line[*len - 1] == '\r') {
+        --*len;
+    }
+    source->line[*len] = '\0';
+    return c != EOF || *len > 0;
 }
 
 // The next text that is not empty: *text is NULL at the end.
@@ -41,26 +54,17 @@ static int next(struct ids_source *source, const char **text, size_t *len)
         }
         return EXIT_CODE_OK;
     }
-    for (;;) {
-        errno = 0;
-        ssize_t got = getline(&source->line, &source->size, source->file);
-        if (got < 0 && (ferror(source->file) || errno == ENOMEM)) {
-            say("%s cannot be read: %s", source->name, strerror(errno));
-            return EXIT_CODE_IOERR;
-        }
-        if (got < 0) {
-            return EXIT_CODE_OK;
-        }
-        source->at++;
-        *len = (size_t)got;
-        while (*len > 0 && (source->line[*len - 1] == '\n' || source->line[*len - 1] == '\r')) {
-            source->line[--*len] = '\0';
-        }
+    while (read_line(source, len)) {
         if (*len > 0) {
             *text = source->line;
             return EXIT_CODE_OK;
         }
     }
+    if (ferror(source->file)) {
+        say("%s cannot be read: %s", source->name, strerror(errno));
+        return EXIT_CODE_IOERR;
+    }
+    return EXIT_CODE_OK;
 }
 
 static int put(const struct ids_source *source, const char *text, size_t len, struct buf *items)

@@ -14,11 +14,9 @@ struct ids_source {
     FILE *file;       // one a line; empty lines are nothing, a carriage return at the end of one neither
     const char *name; // of the file, for what is said
     enum ids_kind kind;
-    uint64_t at; // words or lines that were read
-    char *line;  // owned
-    size_t size;
+    uint64_t at;                  // words or lines that were read
+    char line[ID_STRING_MAX + 4]; // of a file: an ID, one byte too many, and the end of the line
 };
-void ids_source_fini(struct ids_source *source); // what it holds itself
 
 // The next portion: at most IDS_MAX, and no more than fit into a message, as items of a JSON array with
 // commas between, into `items` (emptied before). *count is 0 at the end. The exit code; EXIT_CODE_DATAERR or

@@ -241,7 +241,6 @@ static int ingest(struct session *session, char *const *operands, size_t count)
     if (source.file && source.file != stdin) {
         (void)fclose(source.file);
     }
-    ids_source_fini(&source);
     free(accepted.ids);
     return code;
 }

@@ -246,7 +246,39 @@ Test(cli, a_bar_and_colours_on_a_terminal)
     sluice_end(sluice);
 }
 
+// What is printed looks the same, but for the colours.
+Test(cli, a_table_on_a_terminal)
+{
+    struct sluice *sluice = fast_scheduler();
+    free(cli_out(sluice, LIST("ingest", "1", "--wait")));
+    struct cli_plan plan = {.arguments = LIST("list")};
+    struct terminal terminal = terminal_start(sluice, &plan);
+    cr_assert_eq(terminal_end(&terminal), 0);
+    expect_in(terminal.text, LIST("\033[1mINGESTION\033[0m", "\033[32mcompleted\033[0m"));
+    terminal_fini(&terminal);
+    plan.environment = LIST("NO_COLOR=1");
+    terminal = terminal_start(sluice, &plan);
+    cr_assert_eq(terminal_end(&terminal), 0);
+    expect_in(terminal.text, LIST("INGESTION", "completed"));
+    cr_assert(!strchr(terminal.text, '\033'));
+    terminal_fini(&terminal);
+    sluice_end(sluice);
+}
+
 // ---- What goes wrong ----
+
+Test(cli, output_that_cannot_be_written)
+{
+    struct sluice *sluice = sluice_new(NULL, NULL);
+    struct program_path program = program_path("sluice");
+    int code = process_run(&(struct process_plan){.program = program.text,
+                                                  .arguments = LIST("help"),
+                                                  .output = "/dev/full",
+                                                  .log = sluice->log[SCHEDULER]});
+    cr_assert_eq(code, EXIT_CODE_IOERR);
+    cr_assert(sluice_logged(sluice, SCHEDULER, "standard output cannot be written"));
+    sluice_end(sluice);
+}
 
 Test(cli, bad_arguments)
 {

@@ -199,7 +199,6 @@ static char *portions(const char *text, size_t len, enum ids_kind kind)
         buf_printf(&all, "!%d", code);
     }
     buf_char(&all, '\0');
-    ids_source_fini(&source);
     buf_fini(&items);
     (void)fclose(file);
     return buf_take(&all, &len);
@@ -233,6 +232,17 @@ Test(cli_parts, ids_from_lines)
     memset(longest, 'x', sizeof(longest));
     longest[129] = '\0';
     expect_portions(longest, IDS_STRING, "!65");
+    longest[128] = '\r';
+    char wanted[140];
+    (void)snprintf(wanted, sizeof(wanted), "\"%.128s\"|", longest);
+    expect_portions(longest, IDS_STRING, wanted);
+    (void)snprintf(wanted, sizeof(wanted), "%.128s\r\r\rx", longest);
+    expect_portions(wanted, IDS_STRING, "!65");
+    expect_portions("1111111111111111111111111111111111111111111111111111111111111111111111111111111111111111"
+                    "11111111111111"
+                    "1111111111111111111111111111111111111111111111111111111111111111111111111111111111111111"
+                    "11111111111111",
+                    IDS_INTEGER, "!65");
 }
 
 // A portion ends at 100,000 IDs, and where it would no longer fit into a message.

@@ -27,11 +27,17 @@ static enum err copying_begin(struct copying *c)
     return store_copy_begin(c->from.store, c->path, &c->copy, &c->fault);
 }
 
+// In one transaction.
 static void add_many(struct store *store, uint64_t first, uint64_t count)
 {
+    OK(store_begin(store));
     for (uint64_t id = first; id < first + count; id++) {
-        (void)add(store, id, 1, (enum priority)(id % PRIORITIES), 3, 20);
+        struct ingest_request request = request_make(id, (enum priority)(id % PRIORITIES), 1, 20);
+        struct insert insert = insert_make(&request, 1, 3);
+        OK(store_insert(store, &insert, 1));
+        request_drop(&request);
     }
+    OK(store_commit(store));
 }
 
 static size_t count_all(struct store *store, struct ingestion_row *rows, size_t size)
