@@ -49,7 +49,7 @@ Test(cli, ingest_and_status)
     struct sluice *sluice = cli_scheduler(LIST("--rate", "1/1h", "--target", "simulate:0"));
     struct ingested high = ingest(sluice, LIST("ingest", "1", "2", "3", "9007199254740991", "--priority",
                                                "high", "--not-before", "+1h"));
-    struct ingested low = ingest(sluice, LIST("ingest", "--priority=LOW", "--", "7"));
+    struct ingested low = ingest(sluice, LIST("ingest", "--priority=LOW", "--not-before", "+1h", "--", "7"));
     cJSON *json = cli_reply(sluice, LIST("status", low.id, "--json"));
     cr_assert_str_eq(json_text(json, "priority"), "LOW");
     cr_assert_str_eq(json_text(json, "status"), "yet_to_start");
