@@ -26,6 +26,8 @@ struct settings {
     char *cursor;
     uint64_t limit, offset; // UINT64_MAX: not given
 
+    char *data; // verify
+
     // top
     int64_t interval_ns;
 
@@ -60,7 +62,7 @@ extern const struct command ingest_command, status_command, list_command, cancel
 // queue.c, queue_set.c
 extern const struct command queue_list_command, queue_show_command, queue_set_command, queue_pause_command,
     queue_resume_command, queue_retry_command, queue_delete_command;
-// stats.c, top.c, backup.c
-extern const struct command ping_command, stats_command, top_command, backup_command;
+// stats.c, top.c, backup.c, verify.c
+extern const struct command ping_command, stats_command, top_command, backup_command, verify_command;
 
 #endif

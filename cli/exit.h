@@ -9,8 +9,6 @@ enum cli_exit {
     EXIT_CODE_REFUSED = 1,   // not as things stand: finished already, a queue that is not empty, ...
     EXIT_CODE_FAILED = 2,    // watch, ingest --wait: the ingestion has failed
     EXIT_CODE_CANCELLED = 3, // and was cancelled
-    EXIT_CODE_DATAERR = 65,  // what was given is not what the scheduler takes
-    EXIT_CODE_NOINPUT = 66,  // a file that cannot be read; no such ingestion or queue
     EXIT_CODE_TEMPFAIL = 75, // overloaded, or no answer in time: the same again, later
     EXIT_CODE_PROTOCOL = 76, // the scheduler's answer could not be understood
     EXIT_CODE_NOPERM = 77,   // this user may not use the socket

@@ -13,8 +13,8 @@ static const struct command *const commands[] = {
     &ingest_command,       &status_command,      &watch_command,        &list_command,
     &cancel_command,       &retry_command,       &queue_list_command,   &queue_show_command,
     &queue_set_command,    &queue_pause_command, &queue_resume_command, &queue_retry_command,
-    &queue_delete_command, &stats_command,       &backup_command,       &top_command,
-    &ping_command,
+    &queue_delete_command, &stats_command,       &backup_command,       &verify_command,
+    &top_command,          &ping_command,
 };
 
 // The command that the words begin with, and how many of them are its name.

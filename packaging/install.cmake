@@ -30,19 +30,19 @@ add_custom_command(OUTPUT ${static}
 add_custom_target(sluice_static ALL DEPENDS ${static})
 
 # All that is installed: the programs, and the library.
-add_custom_target(shipped DEPENDS sluice sluice-scheduler sluice-gateway sluice_shared sluice_static)
+add_custom_target(shipped DEPENDS sluice sluice-scheduler sluice-gateway sluice-verify sluice_shared sluice_static)
 
 file(RELATIVE_PATH SLUICE_PC_TO_PREFIX ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
 configure_file(${CMAKE_CURRENT_LIST_DIR}/sluice.pc.in ${CMAKE_BINARY_DIR}/sluice.pc @ONLY)
 
 install(TARGETS sluice RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-install(TARGETS sluice-scheduler sluice-gateway RUNTIME DESTINATION ${CMAKE_INSTALL_SBINDIR})
+install(TARGETS sluice-scheduler sluice-gateway sluice-verify RUNTIME DESTINATION ${CMAKE_INSTALL_SBINDIR})
 install(TARGETS sluice_shared LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(FILES ${static} DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(FILES ${CMAKE_SOURCE_DIR}/proto/client.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/sluice)
 install(FILES ${CMAKE_BINARY_DIR}/sluice.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 install(FILES ${CMAKE_SOURCE_DIR}/packaging/man/sluice.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
-install(FILES ${CMAKE_SOURCE_DIR}/packaging/man/sluice-gateway.8 ${CMAKE_SOURCE_DIR}/packaging/man/sluice-scheduler.8
-    DESTINATION ${CMAKE_INSTALL_MANDIR}/man8)
+file(GLOB pages CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/packaging/man/*.8)
+install(FILES ${pages} DESTINATION ${CMAKE_INSTALL_MANDIR}/man8)
 install(FILES ${CMAKE_SOURCE_DIR}/cli/completion/sluice
     DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)

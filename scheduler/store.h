@@ -27,11 +27,16 @@ void store_close(struct store *store); // NULL is fine
 
 // ---- one transaction for each turn ----
 
+// Nothing may be promised from what the store holds before this has worked once: a process that was killed
+// between the writing of a commit and its sync leaves what reads as if it had been committed, and would be
+// gone with the power. Between transactions; costs nothing from then on.
+MUST_CHECK enum err store_confirm(struct store *store);
 MUST_CHECK enum err store_begin(struct store *store);
 // For what may be lost when the power goes: the commit costs no sync. The next transaction that is begun in
 // the usual way makes it durable with its own commit.
 MUST_CHECK enum err store_begin_lazy(struct store *store);
-// Durable when it returns ERR_OK. A transaction that wrote nothing costs no sync.
+// Durable when it returns ERR_OK. A transaction that wrote nothing costs no sync. ERR_OUTCOME_UNKNOWN: do not
+// go on, and say nothing of what it was for: the store may hold it when it is opened again.
 MUST_CHECK enum err store_commit(struct store *store);
 void store_rollback(struct store *store);
 // Housekeeping between transactions (checkpoints), when there is nothing better to do or it has become
@@ -101,6 +106,11 @@ MUST_CHECK enum err store_save_queue(struct store *store, struct queue_row *row)
 MUST_CHECK enum err store_delete_queue(struct store *store, int64_t queue);
 // The name of a queue that is there or was deleted. ERR_NOT_FOUND.
 MUST_CHECK enum err store_queue_name(struct store *store, int64_t queue, char name[static QUEUE_NAME_SIZE]);
+// To be called before something of a queue changes that bears on when it may dispatch: keeps in the history
+// what was in force up to `now`. CHANGE_BOOT: the monotonic clock has begun anew.
+enum change_kind { CHANGE_SETTINGS, CHANGE_BOOT };
+MUST_CHECK enum err store_note_change(struct store *store, int64_t queue, enum change_kind kind,
+                                      struct mono now);
 // Saves what changed of queues.
 MUST_CHECK enum err store_save_figures(struct store *store, const int64_t *queues,
                                        const struct queue_figures *figures, size_t count);
@@ -131,6 +141,7 @@ MUST_CHECK enum err store_insert(struct store *store, struct insert *inserts, si
 struct dispatch_row {
     struct batch_key key;
     struct wall now;
+    struct mono at; // the same moment, for the history
     bool leased;
     struct id lease;         // leased
     struct mono lease_until; // leased
@@ -140,7 +151,8 @@ struct dispatch_row {
     struct id ingestion;
     char *ids; // the batch's IDs, as in struct ids; owned by the caller
 };
-// Takes each batch (which is waiting) out of the waiting ones and marks it in flight.
+// Takes each batch (which is waiting) out of the waiting ones, marks it in flight and adds it to the history,
+// in this order.
 MUST_CHECK enum err store_dispatch(struct store *store, struct dispatch_row *rows, size_t count);
 
 // Ends the attempts of batches in flight: final, in backoff, or back to their place among the waiting; and

@@ -4,6 +4,7 @@
 #include "cli/exit.h"
 
 #include <criterion/criterion.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,9 @@ static struct sluice *restored(const char *file, const char *const *flags)
     cr_assert_eq(mkdir(sluice->data, 0750), 0);
     cr_assert_eq(rename(file, to), 0);
     free(to);
+    char *out = cli_out(sluice, LIST("verify")); // of ./data
+    expect_in(out, LIST(" dispatches checked; violations: 0\n"));
+    free(out);
     sluice_launch(sluice, SCHEDULER);
     return sluice;
 }
@@ -101,5 +105,46 @@ Test(cli_backup, its_reply_and_its_name)
     free(path);
     free(part);
     free(cli_out(sluice, LIST("ping")));
+    sluice_end(sluice);
+}
+
+// Of a scheduler that is not running.
+static void change_store(const struct sluice *sluice, const char *sql)
+{
+    char *path = sluice_path(sluice, "data/sluice.db");
+    sqlite3 *db;
+    cr_assert_eq(sqlite3_open(path, &db), SQLITE_OK);
+    cr_assert_eq(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    cr_assert_eq(sqlite3_close(db), SQLITE_OK);
+    free(path);
+}
+
+Test(cli_backup, verify)
+{
+    struct sluice *sluice = cli_scheduler(LIST("--rate", "unlimited", "--target", "simulate:0"));
+    free(cli_out(sluice, LIST("ingest", "1", "2", "3", "4", "--wait")));
+    cli_refused(sluice, EXIT_CODE_UNAVAILABLE,
+                "sluice: storage_unavailable: ", LIST("verify", "--data", sluice->data));
+    cli_refused(sluice, EXIT_CODE_NOINPUT, "sluice: not_found: ", LIST("verify", "--data", "/nowhere"));
+    cr_assert_eq(sluice_stop(sluice, SCHEDULER), 0);
+    cJSON *result = cli_reply(sluice, LIST("verify", "--json"));
+    cr_assert_eq(json_number(result, "ingestions"), 1);
+    cr_assert_eq(json_number(result, "batches"), 2);
+    cr_assert_eq(json_number(result, "dispatches"), 2);
+    cr_assert_eq(json_number(result, "violations_total"), 0);
+    cr_assert_eq(cJSON_GetArraySize(json_member(result, "violations")), 0);
+    cJSON_Delete(result);
+    // A row that says something else than the others.
+    change_store(sluice, "UPDATE ingestion SET completed = completed - 1");
+    struct cli_result bad = cli(sluice, LIST("verify"));
+    cr_assert_eq(bad.code, EXIT_CODE_DATAERR, "%d %s %s", bad.code, bad.out, bad.err);
+    expect_in(bad.out, LIST("completed: 1 are counted, 2 found\n", "; violations: 2\n"));
+    cli_result_fini(&bad);
+    bad = cli(sluice, LIST("verify", "--json"));
+    cr_assert_eq(bad.code, EXIT_CODE_DATAERR);
+    cr_assert_eq(json_number(bad.json, "violations_total"), 2);
+    cr_assert_eq(cJSON_GetArraySize(json_member(bad.json, "violations")), 2);
+    cli_result_fini(&bad);
+    change_store(sluice, "UPDATE ingestion SET completed = completed + 1");
     sluice_end(sluice);
 }

@@ -57,8 +57,9 @@ Test(installed, where_everything_is)
     char *files = shell(sluice, "cd $P; find . -type f");
     expect_in(files, LIST("./bin/sluice\n", "./sbin/sluice-scheduler\n", "./sbin/sluice-gateway\n",
                           "./include/sluice/client.h\n", "/libsluice.a\n", "/libsluice.so.0.",
-                          "/pkgconfig/sluice.pc\n", "/man1/sluice.1\n", "/man8/sluice-scheduler.8\n",
-                          "/man8/sluice-gateway.8\n", "/bash-completion/completions/sluice\n"));
+                          "/pkgconfig/sluice.pc\n", "/sbin/sluice-verify\n", "/man1/sluice.1\n",
+                          "/man8/sluice-verify.8\n", "/man8/sluice-scheduler.8\n", "/man8/sluice-gateway.8\n",
+                          "/bash-completion/completions/sluice\n"));
     free(files);
     sluice_end(sluice);
 }

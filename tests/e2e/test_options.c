@@ -79,6 +79,8 @@ static const struct {
      "http://HOST:PORT"},
     {GATEWAY, "--scheduler", "SLUICE_SCHEDULER", {"tcp://127.0.0.1:1", "ipc://", "/tmp/s"}, "ipc://"},
     {GATEWAY, "--timeout", "SLUICE_TIMEOUT", {"5", "0s", "soon", "6m"}, "duration"},
+    {GATEWAY, "--idle-timeout", "SLUICE_IDLE_TIMEOUT", {"0s", "2h", "60"}, "1h"},
+    {GATEWAY, "--transfer-timeout", "SLUICE_TRANSFER_TIMEOUT", {"9ms", "6m", "soon"}, "5m"},
     {GATEWAY, "--max-body", "SLUICE_MAX_BODY", {"16MiB", "0", "large"}, "15MiB"},
 };
 
@@ -271,6 +273,7 @@ Test(options, a_store_of_another_kind_is_refused_and_left_alone)
     sluice_launch(sluice, SCHEDULER);
     cr_assert_eq(sluice_stop(sluice, SCHEDULER), EXIT_CODE_OK);
 
+    sluice->damaged = true; // it is no store of ours any more
     patch(store, 60, "\x00\x01\x00\x00", 4); // SQLite keeps user_version there
     expect_refused_untouched(sluice, store, "newer");
     patch(store, 0, "Something else", 14);
