@@ -22,6 +22,8 @@ Usage: ./run.sh [COMMAND]
            only: body conf headers line message store; an input that breaks something is kept in build-fuzz/broken
   crash    install what is missing to test, then kill the programs under load, N times in all or some more (1000), at random
            moments and in each call of the write path, with and without a loss of power (tests/crash)
+  sim      build, then run N (200) seeds of the simulation (tests/sim), of 10,000 steps each, on all cores; a second number
+           is the first seed (1)
   clean    remove what was built (never the data)
   help     this text
 
@@ -329,6 +331,18 @@ run_crash() {
     return "$code"
 }
 
+# --- Simulation -----------------------------------------------------------------------------------------------------
+
+run_sim() {
+    local count=${1:-200} first=${2:-1}
+    [[ $# -le 2 ]] || bad_argument "$3"
+    [[ $count =~ ^[1-9][0-9]*$ ]] || bad_argument "$count"
+    [[ $first =~ ^[0-9]+$ ]] || bad_argument "$first"
+    install_missing "${build_packages[@]}" "${test_packages[@]}"
+    build release sim >&2
+    exec "$root/build/tests/sim/sim" --seed "$first" --seeds "$count"
+}
+
 # --- Running --------------------------------------------------------------------------------------------------------
 
 # A program that dies before it was ready, or within a second of it, died at once. The delay before the next start
@@ -547,6 +561,7 @@ lint) lint "${@:2}" ;;
 bench) run_bench "${@:2}" ;;
 fuzz) run_fuzz "${@:2}" ;;
 crash) run_crash "${@:2}" ;;
+sim) run_sim "${@:2}" ;;
 clean) rm -rf "$root"/build "$root"/build-* ;;
 help | -h | --help) usage ;;
 *) bad_argument "$1" ;;
