@@ -184,22 +184,25 @@ static int find_kind(struct session *session, enum ids_kind *kind)
     return code;
 }
 
+// *opened: to be closed, or NULL.
 static int open_source(const struct settings *settings, char *const *operands, size_t count,
-                       struct ids_source *source)
+                       struct ids_source *source, FILE **opened)
 {
+    bool standard = count == 0 || (count == 1 && strcmp(operands[0], "-") == 0);
     *source = (struct ids_source){.words = operands, .word_count = count, .name = "the operands"};
+    *opened = NULL;
     if (settings->file && count > 0) {
         say("ingest: IDs come from --file or as operands, not both");
         return EXIT_CODE_USAGE;
     }
     if (settings->file && strcmp(settings->file, "-") != 0) {
         source->name = settings->file;
-        source->file = fopen(settings->file, "re");
-        if (!source->file) {
+        source->file = *opened = fopen(settings->file, "re");
+        if (!*opened) {
             say("%s cannot be opened: %s", settings->file, strerror(errno));
             return EXIT_CODE_NOINPUT;
         }
-    } else if (count == 0 || (count == 1 && strcmp(operands[0], "-") == 0)) {
+    } else if (standard) {
         source->name = "standard input";
         source->file = stdin;
         if (isatty(STDIN_FILENO)) {
@@ -228,7 +231,8 @@ static int ingest(struct session *session, char *const *operands, size_t count)
 {
     struct accepted accepted = {0};
     struct ids_source source;
-    int code = open_source(&session->settings, operands, count, &source);
+    FILE *opened;
+    int code = open_source(&session->settings, operands, count, &source, &opened);
     if (code == EXIT_CODE_OK) {
         code = find_kind(session, &source.kind);
     }
@@ -238,8 +242,8 @@ static int ingest(struct session *session, char *const *operands, size_t count)
     if (code == EXIT_CODE_OK && session->settings.wait) {
         code = wait_for_all(session, &accepted);
     }
-    if (source.file && source.file != stdin) {
-        (void)fclose(source.file);
+    if (opened) {
+        (void)fclose(opened);
     }
     free(accepted.ids);
     return code;
