@@ -9,7 +9,7 @@ usage() {
 Usage: ./run.sh [COMMAND]
 
   up       (the default) install what is missing, build what changed, start both programs and keep them running
-  build    install what is missing, build the programs into build/bin
+  build    install what is missing, build the programs into build/bin and the client library into build/lib
   test     the same, then run every test; --sanitize (or SLUICE_TEST_SANITIZE=1) does so in a build of its own under
            AddressSanitizer and UndefinedBehaviorSanitizer; --thread runs end-to-end tests against programs that were
            built, with NNG, under ThreadSanitizer; other arguments go to ctest, such as -R unit/rate
@@ -52,7 +52,7 @@ die() {
 
 build_packages=(build-essential cmake ninja-build pkg-config libcjson-dev libcurl4-openssl-dev libmbedtls-dev
     libsqlite3-dev libsystemd-dev uuid-dev ca-certificates)
-test_packages=(libcriterion-dev libmicrohttpd-dev nng-utils)
+test_packages=(libcriterion-dev libmicrohttpd-dev nng-utils groff-base python3)
 lint_packages=(clang-format clang-tidy cppcheck shellcheck)
 fuzz_packages=(clang libclang-rt-dev llvm)
 bench_packages=(wrk python3 python3-fastapi uvicorn python3-uvloop python3-httptools)
@@ -91,7 +91,7 @@ build() {
 
 build_programs() {
     install_missing "${build_packages[@]}"
-    build release sluice-scheduler sluice-gateway sluice-verify
+    build release shipped
 }
 
 # --- Tests ----------------------------------------------------------------------------------------------------------
@@ -209,26 +209,26 @@ lint_format() {
 }
 
 lint_shellcheck() {
-    git grep -lzE '^#!.*sh$' -- ':!*.c' ':!*.py' ':!*.md' | xargs -0 shellcheck
+    git grep -lzE '^#!.*sh$|^# shellcheck shell=' -- ':!*.c' ':!*.py' ':!*.md' | xargs -0 shellcheck
 }
 
 # Its exit code tells of findings; a file that it cannot read to the end is one.
 lint_cppcheck() {
     cppcheck --enable=warning,performance,portability --inline-suppr --suppress=missingIncludeSystem --error-exitcode=1 \
-        --std=c11 -D_GNU_SOURCE -DSLUICE_VERSION='""' -I. -j "$(nproc)" --quiet common proto gateway scheduler
+        --std=c11 -D_GNU_SOURCE -DSLUICE_VERSION='""' -I. -j "$(nproc)" --quiet common proto gateway scheduler cli
 }
 
 # Warnings of it are errors in this build.
 lint_analyzer() {
     cmake --preset analyze >/dev/null &&
-        cmake --build --preset analyze --target sluice-scheduler sluice-gateway sluice-verify
+        cmake --build --preset analyze --target shipped
 }
 
 # The checks and why some are not made: .clang-tidy. The compiler's warnings are gcc's to tell.
 lint_tidy() {
     cmake --preset dev >/dev/null &&
         run-clang-tidy -quiet -j "$(nproc)" -p build-dev -extra-arg=-Wno-everything \
-            "^$root/(common|proto|gateway|scheduler)/" 2>&1 | { grep -vE '^clang-tidy|^[0-9]+ warnings? generated' || true; }
+            "^$root/(common|proto|gateway|scheduler|cli)/" 2>&1 | { grep -vE '^clang-tidy|^[0-9]+ warnings? generated' || true; }
 }
 
 lint() {

@@ -40,6 +40,7 @@ static const char *const lease_members[] = {"id", "queue", "wait", "max"};
 static const char *const ack_members[] = {"id", "batch_id"};
 static const char *const nack_members[] = {"id", "batch_id", "error", "final", "delay"};
 static const char *const extend_members[] = {"id", "batch_id", "lease"};
+static const char *const backup_members[] = {"id", "path"};
 
 #define MEMBERS_MAX 32 // of any operation
 
@@ -67,8 +68,9 @@ static const struct op_spec ops[] = {
     [OP_NACK] = {"nack", TAKES(nack_members, settle_decode, settle_encode), WRITES, NO_CHANGE},
     [OP_EXTEND] = {"extend", TAKES(extend_members, settle_decode, settle_encode), WRITES, NO_CHANGE},
     [OP_STATS] = {"stats", NULL, 0, NULL, NULL, READS, NO_CHANGE},
+    [OP_BACKUP] = {"backup", TAKES(backup_members, backup_decode, backup_encode), READS, NO_CHANGE},
 };
-_Static_assert(COUNT(ops) == OP_STATS + 1, "a row for each operation");
+_Static_assert(COUNT(ops) == OP_BACKUP + 1, "a row for each operation");
 
 const char *op_name(enum op op)
 {
@@ -92,6 +94,9 @@ void request_fini(struct request *request)
         break;
     case OP_NACK:
         free(request->settle.error);
+        break;
+    case OP_BACKUP:
+        free(request->backup.path);
         break;
     case OP_PING:
     case OP_STATUS:

@@ -31,6 +31,7 @@ enum op {
     OP_NACK,
     OP_EXTEND,
     OP_STATS,
+    OP_BACKUP,
 };
 
 struct ingest_request {
@@ -95,6 +96,11 @@ struct settle_request {
     int64_t lease_ns; // extend: 1s to 1d from now; 0 when absent: as long as the queue says
 };
 
+struct backup_request {
+    struct id id; // minted by the client
+    char *path;   // owned; absolute, at most BACKUP_PATH_MAX bytes
+};
+
 struct request {
     enum op op;
     union {
@@ -106,6 +112,7 @@ struct request {
         struct queue_list_request queue_list;
         struct lease_request lease;
         struct settle_request settle;
+        struct backup_request backup;
     };
 };
 

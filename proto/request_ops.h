@@ -39,4 +39,7 @@ request_encoder queue_encode, queue_put_encode, queue_list_encode;
 request_decoder lease_decode, settle_decode;
 request_encoder lease_encode, settle_encode;
 
+request_decoder backup_decode;
+request_encoder backup_encode;
+
 #endif

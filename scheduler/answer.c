@@ -328,6 +328,9 @@ void answer(struct loop *loop, const struct request *request, struct buf *out)
     case OP_STATS:
         put_stats(loop, out, start);
         break;
+    case OP_BACKUP:
+        backup_answer(&loop->backup, loop->store, &request->backup, out);
+        break;
     case OP_QUEUE_LIST:
         answer_queues(loop, &request->queue_list, out);
         break;

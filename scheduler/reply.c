@@ -295,6 +295,7 @@ static void reply_good(struct loop *loop, const struct turn *t, const struct req
     case OP_LIST:
     case OP_QUEUE_LIST:
     case OP_STATS:
+    case OP_BACKUP:
         answer(loop, request, out);
         break;
     }
@@ -352,6 +353,7 @@ static size_t reply_bound(const struct ipc_request *r)
     case OP_ACK:
     case OP_NACK:
     case OP_EXTEND:
+    case OP_BACKUP:
         break;
     }
     return 0;

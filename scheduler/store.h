@@ -219,6 +219,27 @@ struct removed {
 MUST_CHECK enum err store_remove_old(struct store *store, int64_t finished_by_ns, size_t max_rows,
                                      struct removed *removed);
 
+// ---- a copy of it all ----
+
+struct store_copy;
+// Begins a copy in a file of its own, which must not be there (nor one of that name with ".part" behind it).
+// Its name comes when it is complete. ERR_STORAGE_UNAVAILABLE, which says why, or ERR_NO_MEMORY. The caller
+// ends it with store_copy_end, before the store is closed.
+MUST_CHECK enum err store_copy_begin(struct store *store, const char *path, struct store_copy **copy,
+                                     struct fault *fault);
+struct store_copied {
+    uint64_t pages; // of the store
+    uint64_t left;  // of them
+    bool done;
+};
+// Copies so many pages more, between transactions. Whatever is written meanwhile is in it as well: when it is
+// done, it is the store of that moment. It is not synced to disk. ERR_STORAGE_UNAVAILABLE: it cannot be
+// completed.
+MUST_CHECK enum err store_copy_step(struct store_copy *copy, int pages, struct store_copied *copied,
+                                    struct fault *fault);
+// Frees it; what is not complete is removed. NULL is fine.
+void store_copy_end(struct store_copy *copy);
+
 // ---- the status table ----
 
 struct ingestion_row {

@@ -10,6 +10,7 @@
 // store_cancel.c   what is cancelled, by hand or by a deadline
 // store_retry.c    retries by hand
 // store_remove.c   what finished long ago
+// store_copy.c     a copy of it all
 // store_read.c     what start-up and the status table read
 // store_ids.c      the IDs of an ingestion, in chunks
 // store_waiting.c  the batches that wait, as runs

@@ -9,7 +9,7 @@
 
 TestSuite(hardening, .fini = sluice_cleanup);
 
-static const char *const programs[] = {"sluice-scheduler", "sluice-gateway", "sluice-verify"};
+static const char *const programs[] = {"sluice-scheduler", "sluice-gateway", "sluice-verify", "sluice"};
 static const char *const archives[] = {SLUICE_ARCHIVES};
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
