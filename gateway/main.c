@@ -18,7 +18,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define REAP_EVERY_MS 1000
+#define REAP_EVERY_MS 1000      // and write what the access log has kept
 #define SPARE_FILES 64ul        // descriptors that are not for connections
 #define CONNECTIONS_MAX 8192u   // about 100 MB, when all are there
 #define STOP_MARGIN_NS NS_PER_S // on top of what a request may take
@@ -28,6 +28,7 @@ struct settings {
     const char *scheduler;
     int64_t timeout_ns;
     uint64_t max_body;
+    struct log_options log;
     int ready_fd;
 };
 
@@ -103,6 +104,7 @@ static const struct conf_option options[] = {
      conf_timeout, offsetof(struct settings, timeout_ns)},
     {"max-body", "SIZE", "8MiB", "a size from 1KiB to 15MiB", "the longest body that is taken", conf_max_body,
      offsetof(struct settings, max_body)},
+    LOG_CONF_OPTIONS(struct settings, log, "a line for each request"),
     {"ready-fd", "FD", NULL, "an open descriptor beyond 2", "write a newline there when ready, and close it",
      conf_descriptor, offsetof(struct settings, ready_fd)},
 };
@@ -163,6 +165,7 @@ static void gateway_watch(struct gateway *gateway)
         if (count > 0) {
             return;
         }
+        log_flush();
         size_t ended = count == 0 ? reaper_walk(gateway->reaper) : 0;
         if (ended > 0) {
             log_line(LOG_LEVEL_INFO, "gateway", "reaped", "connections=%zu", ended);
@@ -179,6 +182,7 @@ int main(int argc, char **argv)
                   sizeof(options) / sizeof(options[0]), &settings, argc, argv, &exit_code) == CONF_EXIT) {
         return exit_code;
     }
+    log_setup(&settings.log);
 #ifdef SLUICE_UNSAFE_NNG
     log_line(LOG_LEVEL_WARNING, "gateway", "unsafe_nng",
              "reason=\"built on a network library that anybody who reaches this port can crash\"");

@@ -25,6 +25,7 @@ struct settings {
     char *data;
     uint64_t max_waiting;
     int64_t retain_ns;
+    struct log_options log;
     int ready_fd;              // -1: none
     struct queue_change queue; // the default queue's
 };
@@ -141,6 +142,7 @@ static const struct conf_option options[] = {
      "where batches of the default queue go", parse_target, offsetof(struct settings, queue.target)},
     {"max-id", "N", "9007199254740991", "a number from 1 to 9007199254740991", "the largest ID allowed",
      parse_max_id, offsetof(struct settings, queue.max_id)},
+    LOG_CONF_OPTIONS(struct settings, log, "a line for each ingestion and each delivery"),
     {"ready-fd", "FD", NULL, "an open descriptor beyond 2",
      "write a newline to this descriptor, and close it, when ready", conf_descriptor,
      offsetof(struct settings, ready_fd)},
@@ -233,6 +235,7 @@ int main(int argc, char **argv)
                   sizeof options / sizeof options[0], &settings, argc, argv, &code) == CONF_EXIT) {
         return code;
     }
+    log_setup(&settings.log);
     char ipc[PATH_SIZE];
     if (settings.ipc == NULL) {
         (void)snprintf(ipc, sizeof ipc, IPC_SCHEME "%s/sluice.sock", settings.data);
