@@ -186,13 +186,23 @@ static void put_member(struct line *line, const struct pair *pair, bool number)
     }
 }
 
-// The pairs as members. `format` is what they were printed with: its conversions say which are numbers.
+// Whether the value of this pair was printed as a number.
+static bool printed_as_number(const char *format, const struct pair *pair)
+{
+    struct pair model;
+    while (next_pair(&format, &model)) {
+        if (model.key_len == pair->key_len && memcmp(model.key, pair->key, pair->key_len) == 0) {
+            return !model.quoted && model.value_len > 0 && !memmem(model.value, model.value_len, "%s", 2);
+        }
+    }
+    return false;
+}
+
 static void put_members(struct line *line, const char *format, const char *pairs)
 {
-    struct pair pair, model;
+    struct pair pair;
     while (next_pair(&pairs, &pair)) {
-        bool known = next_pair(&format, &model) && !model.quoted && model.value_len > 0;
-        put_member(line, &pair, known && !memmem(model.value, model.value_len, "%s", 2));
+        put_member(line, &pair, printed_as_number(format, &pair));
     }
 }
 
@@ -232,6 +242,9 @@ static void format_line(struct line *line, enum log_level level, const char *mod
     const size_t room = TEXT_SIZE - 1 - line->len;
     size_t len = format ? filled(vsnprintf(pairs, room, format, args), room) : 0;
     len = utf8_cut(pairs, len);
+    while (len > 0 && pairs[len - 1] == ' ') {
+        len--;
+    }
     pairs[len] = '\0';
     utf8_scrub(pairs, len);
     if (json) {

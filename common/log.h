@@ -32,7 +32,8 @@ void log_setup(const struct log_options *options);
 
 // log_line(LOG_LEVEL_INFO, "loop", "ready", "waiting=%zu data=%s", n, dir);
 // pairs is a printf format of key=value pairs, or NULL. A value that can hold spaces or quotes goes through
-// log_quote. In JSON a value is a number when it is written with a conversion of numbers. Control characters
+// log_quote. A "%s" that stands alone may bring more pairs, or none. In JSON a value is a number when it is
+// printed with a conversion of numbers. Control characters
 // and what is no UTF-8 become '?'; a line is cut at 2 KiB (as logfmt).
 void log_line(enum log_level level, const char *module, const char *event, const char *pairs, ...)
     __attribute__((format(printf, 4, 5)));

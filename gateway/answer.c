@@ -19,6 +19,8 @@ void answer_clear(struct answer *answer)
     answer->err = ERR_OK;
     answer->resent = false;
     answer->replayed = false;
+    answer->has_ingestion = false;
+    answer->request_id = NULL;
     answer->allow = NULL;
     buf_reset(&answer->body);
 }
@@ -65,6 +67,8 @@ static enum err answer_ingest(struct answer *answer, const struct reply *reply)
         return err;
     }
     answer->replayed = known && !id_equal(&id, &answer->minted);
+    answer->has_ingestion = true;
+    answer->ingestion = id;
     id_format(&id, text);
     buf_str(&answer->body, "{\"ingestion_id\":\"");
     buf_put(&answer->body, text, ID_TEXT_SIZE - 1);
@@ -185,6 +189,11 @@ void answer_head(const struct answer *answer, enum keep keep, struct wall now, s
     buf_u64(head, answer->body.len);
     head_date(head, now);
     buf_str(head, "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
+    if (answer->request_id) {
+        buf_str(head, "X-Request-Id: ");
+        buf_str(head, answer->request_id);
+        buf_str(head, "\r\n");
+    }
     if (answer->allow) {
         buf_str(head, "Allow: ");
         buf_str(head, answer->allow);

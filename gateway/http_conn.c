@@ -4,6 +4,7 @@
 #include "gateway/answer.h"
 #include "gateway/api.h"
 #include "gateway/frame.h"
+#include "gateway/trail.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -42,6 +43,7 @@ struct conn {
     struct mono drain_until;
     size_t drained;
 
+    struct trail trail;
     struct frame frame;
     struct route route; // borrows from req
     size_t reserved;    // bytes of the common budget
@@ -164,6 +166,7 @@ static void conn_next(struct conn *c)
 
 static void conn_write(struct conn *c)
 {
+    c->answer.request_id = c->trail.trace.request_id;
     c->frame.close = c->frame.close || ++c->served >= REQUESTS_MAX || c->http->stopping;
     answer_head(&c->answer, c->frame.close ? KEEP_CLOSE : KEEP_OPEN, wall_now(), &c->head);
     if (buf_err(&c->answer.body) != ERR_OK || buf_err(&c->head) != ERR_OK) {
@@ -241,9 +244,10 @@ static void conn_forward(struct conn *c, int64_t within_ns)
 {
     struct fault fault;
     enum call_kind kind = kind_of(c->request.op);
+    enum err err = trail_copy(&c->trail, c->request.op, &c->request.trace);
     request_to_line(&c->request, &c->line);
     request_fini(&c->request);
-    enum err err = buf_err(&c->line);
+    err = err ? err : buf_err(&c->line);
     if (err) {
         (void)fault_set(&fault, err, "The gateway is out of memory; try again.");
     } else {
@@ -257,13 +261,8 @@ static void conn_forward(struct conn *c, int64_t within_ns)
 
 static enum err conn_ingest(struct conn *c, struct fault *fault)
 {
-    struct id *id = &c->answer.minted;
-    enum err err = id_mint(c->http->options.minter, wall_now().ms, id);
-    if (err) {
-        return fault_set(fault, err, "The gateway could not make an ID; try again.");
-    }
-    return api_ingest(c->body.data, c->body.len, nng_http_req_get_header(c->req, "Idempotency-Key"), id,
-                      &c->request, fault);
+    return api_ingest(c->body.data, c->body.len, nng_http_req_get_header(c->req, "Idempotency-Key"),
+                      &c->answer.minted, &c->request, fault);
 }
 
 // Makes the request whole and sends it on.
@@ -395,8 +394,11 @@ static enum err conn_check(struct conn *c, struct fault *fault)
         return err;
     }
     c->unread = c->frame.length > 0 || c->frame.unsure;
-    if ((err = route_find(block.method, nng_http_req_get_uri(req), &c->route, fault)) ||
-        (err = api_query(&c->route, &c->request, fault))) {
+    if ((err = route_find(block.method, nng_http_req_get_uri(req), &c->route, fault))) {
+        return err;
+    }
+    c->trail.route = route_path(c->route.endpoint);
+    if ((err = api_query(&c->route, &c->request, fault))) {
         return err;
     }
     if ((err = body_check(c, fault))) {
@@ -405,11 +407,22 @@ static enum err conn_check(struct conn *c, struct fault *fault)
     return c->frame.length > 0 ? body_reserve(c, fault) : ERR_OK;
 }
 
+// An ID for the request, which is that of the ingestion if it becomes one.
+static enum err conn_identify(struct conn *c, struct fault *fault)
+{
+    c->answer.minted = (struct id){{0}};
+    enum err err = id_mint(c->http->options.minter, wall_now().ms, &c->answer.minted);
+    trail_begin(&c->trail, nng_http_req_get_method(c->req), nng_http_req_get_header(c->req, "X-Request-Id"),
+                nng_http_req_get_header(c->req, "traceparent"), &c->answer.minted);
+    return err ? fault_set(fault, err, "The gateway could not make an ID; try again.") : ERR_OK;
+}
+
 void conn_run(struct conn *c)
 {
     struct fault fault;
     c->unread = true;
-    if (conn_check(c, &fault) != ERR_OK) {
+    c->frame = (struct frame){.close = true};
+    if (conn_identify(c, &fault) != ERR_OK || conn_check(c, &fault) != ERR_OK) {
         c->frame.close = c->frame.close || c->unread;
         conn_fault(c, &fault);
     } else if (c->frame.length == 0) {
@@ -440,6 +453,9 @@ static void conn_requested(struct conn *c)
 static void conn_cb(void *arg)
 {
     struct conn *c = arg;
+    if (c->state == CONN_WRITE) {
+        trail_end(&c->trail, &c->answer, mono_now());
+    }
     if (c->state != CONN_REQUEST && nng_aio_result(c->aio) != 0) {
         conn_free(c); // the peer is gone or too slow
         return;

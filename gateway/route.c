@@ -122,6 +122,15 @@ enum err route_find(const char *method, const char *target, struct route *route,
     return fault_set(fault, ERR_NOT_FOUND, "There is nothing at %.*s.", (int)(len < 100 ? len : 100), path);
 }
 
+const char *route_path(enum endpoint endpoint)
+{
+    size_t i = 0;
+    while (entries[i].endpoint != endpoint) {
+        i++; // each has an entry
+    }
+    return entries[i].path;
+}
+
 static int hex_value(char c)
 {
     static const char digits[] = "0123456789abcdef";

@@ -25,6 +25,9 @@ enum endpoint {
     ENDPOINT_READYZ,
 };
 
+// As in the contract: "/queues/{name}".
+const char *route_path(enum endpoint endpoint);
+
 #define ROUTE_ALLOW_SIZE 64
 
 struct route {

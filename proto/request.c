@@ -1,5 +1,6 @@
 #include "proto/request.h"
 
+#include "proto/fields.h"
 #include "proto/request_ops.h"
 
 #include <assert.h>
@@ -110,6 +111,7 @@ void request_fini(struct request *request)
     case OP_STATS:
         break;
     }
+    free(request->trace);
     *request = (struct request){0};
 }
 
@@ -201,7 +203,38 @@ static enum err check_members(const cJSON *root, const struct op_spec *spec, str
         assert(count < MEMBERS_MAX);
         names[count++] = queue_change_members[i];
     }
+    assert(count + 2 <= MEMBERS_MAX);
+    names[count++] = "request_id";
+    names[count++] = "traceparent";
     return json_only(root, names, count, fault);
+}
+
+// What any request may carry to be followed by.
+static enum err decode_trace(const cJSON *root, struct request *request, struct fault *fault)
+{
+    const char *request_id = NULL;
+    const char *traceparent = NULL;
+    enum err err = field_string(root, "request_id", &request_id, fault);
+    if (!err) {
+        err = field_string(root, "traceparent", &traceparent, fault);
+    }
+    if (err || (!request_id && !traceparent)) {
+        return err;
+    }
+    if (request_id && !request_id_valid(request_id)) {
+        return fault_set(fault, ERR_INVALID_FIELD,
+                         "request_id must be 1 to %u letters, digits and of -_.:/+@~", REQUEST_ID_MAX);
+    }
+    request->trace = calloc(1, sizeof(*request->trace));
+    if (!request->trace) {
+        return fault_set(fault, ERR_NO_MEMORY, "out of memory");
+    }
+    if (request_id) {
+        memcpy(request->trace->request_id, request_id, strlen(request_id) + 1);
+    }
+    return !traceparent || traceparent_parse(traceparent, request->trace->traceparent)
+               ? ERR_OK
+               : fault_set(fault, ERR_INVALID_FIELD, "traceparent is not one as W3C's Trace Context has it");
 }
 
 static enum err decode_line(const struct source *source, struct request *request, struct fault *fault)
@@ -223,7 +256,8 @@ static enum err decode_line(const struct source *source, struct request *request
         return err;
     }
     request->op = (enum op)op;
-    return ops[op].decode ? ops[op].decode(source, request, fault) : ERR_OK;
+    err = decode_trace(root, request, fault);
+    return !err && ops[op].decode ? ops[op].decode(source, request, fault) : err;
 }
 
 enum err request_from_line(const char *line, size_t len, struct request *request, struct fault *fault)
@@ -239,6 +273,12 @@ void request_to_line(const struct request *request, struct buf *out)
     buf_str(out, "{\"op\":\"");
     buf_str(out, spec->name);
     buf_char(out, '"');
+    if (request->trace && request->trace->request_id[0] != '\0') {
+        field_put_string(out, "request_id", request->trace->request_id);
+    }
+    if (request->trace && request->trace->traceparent[0] != '\0') {
+        field_put_string(out, "traceparent", request->trace->traceparent);
+    }
     if (spec->encode) {
         spec->encode(request, out);
     }

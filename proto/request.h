@@ -10,6 +10,7 @@
 #include "common/json.h"
 #include "proto/ids.h"
 #include "proto/queue_change.h"
+#include "proto/trace.h"
 #include "proto/words.h"
 
 enum op {
@@ -97,6 +98,7 @@ struct settle_request {
 
 struct request {
     enum op op;
+    struct trace *trace; // owned; NULL when nothing of it was given
     union {
         struct ingest_request ingest;
         struct status_request status;

@@ -124,6 +124,7 @@ static enum err wait_until(struct wait *wait, struct mono wake, int64_t wake_wal
             return errno == ECANCELED ? ERR_OK : ERR_INTERNAL; // the clock was set: look at it anew
         }
     }
+    log_flush();
     struct epoll_event event;
     int n = epoll_wait(wait->epoll, &event, 1, -1);
     return n >= 0 || errno == EINTR ? ERR_OK : ERR_INTERNAL;

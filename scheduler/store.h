@@ -73,6 +73,7 @@ struct in_flight_row {
     bool leased; // to a worker; what follows is meaningful
     struct id lease;
     struct mono lease_until;
+    struct trace trace;
     char *ids; // owned; NULL when not leased
 };
 // The caller frees with store_free_in_flight.
@@ -113,8 +114,9 @@ struct insert {
     int64_t queue;
     uint32_t batch_size;
     struct wall now;
-    int64_t accepted_ns; // now, on the age clock
-    bool only_replay;    // nothing new is to be made
+    int64_t accepted_ns;       // now, on the age clock
+    bool only_replay;          // nothing new is to be made
+    const struct trace *trace; // what is kept of it beside its content; NULL: nothing; borrowed
     // out
     enum insert_result result;
     int64_t seq;         // INSERT_NEW
@@ -138,7 +140,8 @@ struct dispatch_row {
     uint32_t attempt; // this one, from 1
     uint32_t excused; // attempts so far that do not count against max_attempts
     struct id ingestion;
-    char *ids; // the batch's IDs, as in struct ids; owned by the caller
+    struct trace trace; // what the ingestion came with
+    char *ids;          // the batch's IDs, as in struct ids; owned by the caller
 };
 // Takes each batch (which is waiting) out of the waiting ones and marks it in flight.
 MUST_CHECK enum err store_dispatch(struct store *store, struct dispatch_row *rows, size_t count);

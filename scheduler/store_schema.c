@@ -240,7 +240,11 @@ static const char fewer_rows[] =
     " chunks INTEGER NOT NULL) STRICT;";
 _Static_assert(IDS_SHORT_MAX == 512, "the SQL above names it by number");
 
-const char *const store_schema_steps[] = {create_everything, add_queues, fewer_rows};
+// What an ingestion came with to be followed by; mostly nothing.
+static const char add_trace[] = "ALTER TABLE ingestion ADD COLUMN request_id TEXT;"
+                                "ALTER TABLE ingestion ADD COLUMN traceparent TEXT;";
+
+const char *const store_schema_steps[] = {create_everything, add_queues, fewer_rows, add_trace};
 const int store_schema_version = sizeof store_schema_steps / sizeof store_schema_steps[0];
 
 int store_schema_migrate(sqlite3 *db, const char *const *steps, int from, int to)

@@ -120,6 +120,18 @@ bool column_text(sqlite3_stmt *stmt, int column, char *text, size_t size)
     return true;
 }
 
+void column_trace(sqlite3_stmt *stmt, int column, struct trace *trace)
+{
+    char text[REQUEST_ID_MAX + 1];
+    *trace = (struct trace){.request_id = ""};
+    if (column_text(stmt, column, text, sizeof text) && request_id_valid(text)) {
+        memcpy(trace->request_id, text, sizeof text);
+    }
+    if (column_text(stmt, column + 1, text, sizeof text)) {
+        (void)traceparent_parse(text, trace->traceparent);
+    }
+}
+
 void bind_id(sqlite3_stmt *stmt, int parameter, const struct id *id)
 {
     sqlite3_bind_blob(stmt, parameter, id->bytes, sizeof id->bytes, SQLITE_STATIC);

@@ -12,6 +12,7 @@
 #include "common/clock.h"
 #include "common/container.h"
 #include "common/heap.h"
+#include "proto/trace.h"
 #include "scheduler/inbox.h"
 #include "scheduler/model.h"
 
@@ -27,7 +28,8 @@ struct delivery {
     int64_t queue;
     char queue_name[QUEUE_NAME_SIZE];
     struct place place;
-    char *ids; // owned
+    char *ids;          // owned
+    struct trace trace; // what its ingestion came with
     uint32_t attempt;
     uint32_t excused;
     int64_t timeout_ns;

@@ -229,6 +229,7 @@ static enum err store_dispatched(struct loop *loop, struct turn *t)
         d->attempt = rows[i].attempt;
         d->excused = rows[i].excused;
         d->ingestion = rows[i].ingestion;
+        d->trace = rows[i].trace;
         d->batch = batch_id(&rows[i].ingestion, d->place.index);
         t->leaves += 2; // its ingestion may have no other batch
         t->leaves += d->ids != NULL ? LEFT_BY_IDS(strlen(d->ids)) : 0;
