@@ -49,6 +49,11 @@ enum err {
 #undef ERR_ENUM
 };
 
+// How many there are.
+#define ERR_ONE(name, code, status, title) +1
+enum { ERR_COUNT = 0 ERR_LIST(ERR_ONE) };
+#undef ERR_ONE
+
 #define MUST_CHECK __attribute__((warn_unused_result))
 
 // The stable snake_case word, the HTTP status and the title of an error. Never NULL.

@@ -20,6 +20,7 @@ void answer_clear(struct answer *answer)
     answer->resent = false;
     answer->replayed = false;
     answer->has_ingestion = false;
+    answer->type = NULL;
     answer->request_id = NULL;
     answer->allow = NULL;
     buf_reset(&answer->body);
@@ -124,6 +125,7 @@ void answer_reply(struct answer *answer, enum endpoint endpoint, const struct re
     case ENDPOINT_QUEUE_RETRY:
         err = answer_members(answer, reply);
         break;
+    case ENDPOINT_METRICS: // metrics.c's, when it is there
     case ENDPOINT_HEALTHZ:
     case ENDPOINT_READYZ:
         buf_str(&answer->body, "{\"status\":\"ready\"}");
@@ -183,8 +185,12 @@ void answer_head(const struct answer *answer, enum keep keep, struct wall now, s
     buf_i64(head, status);
     buf_char(head, ' ');
     buf_str(head, reason(status));
-    buf_str(head, answer->err ? "\r\nContent-Type: application/problem+json"
-                              : "\r\nContent-Type: application/json");
+    buf_str(head, "\r\nContent-Type: ");
+    if (answer->err) {
+        buf_str(head, "application/problem+json");
+    } else {
+        buf_str(head, answer->type ? answer->type : "application/json");
+    }
     buf_str(head, "\r\nContent-Length: ");
     buf_u64(head, answer->body.len);
     head_date(head, now);

@@ -16,6 +16,7 @@ struct answer {
     bool replayed;
     bool has_ingestion; // of an ingest that was accepted, now or before
     struct id ingestion;
+    const char *type;       // of the body, NULL: JSON; borrowed
     const char *request_id; // for `X-Request-Id`, or NULL; borrowed
     const char *allow;      // for `Allow`, or NULL; borrowed
     struct buf body;

@@ -224,11 +224,25 @@ static struct conn *conn_of_call(struct call *call)
     return container_of(call, struct conn, call);
 }
 
+static void conn_metrics(struct conn *c, const struct reply *reply)
+{
+    struct metrics_now now = {.bodies = c->http->bodies};
+    pthread_mutex_lock(&c->http->lock);
+    now.connections = c->http->count;
+    pthread_mutex_unlock(&c->http->lock);
+    forward_measure(c->http->options.forward, &now.forward);
+    metrics_answer(&c->http->metrics, &now, reply, &c->answer);
+}
+
 static void conn_replied(struct call *call, const struct reply *reply)
 {
     struct conn *c = conn_of_call(call);
     c->answer.resent = call->resent;
-    answer_reply(&c->answer, c->route.endpoint, reply);
+    if (c->route.endpoint == ENDPOINT_METRICS) {
+        conn_metrics(c, reply);
+    } else {
+        answer_reply(&c->answer, c->route.endpoint, reply);
+    }
     conn_write(c);
 }
 
@@ -254,7 +268,10 @@ static void conn_forward(struct conn *c, int64_t within_ns)
         c->call = (struct call){.line = c->line.data, .len = c->line.len, .kind = kind, .done = conn_replied};
         err = forward_call(c->http->options.forward, &c->call, within_ns, &fault);
     }
-    if (err) {
+    if (err && c->route.endpoint == ENDPOINT_METRICS) {
+        conn_metrics(c, &(struct reply){.ok = false});
+        conn_write(c);
+    } else if (err) {
         conn_fault(c, &fault);
     }
 }
@@ -289,7 +306,7 @@ static void conn_without_body(struct conn *c)
 {
     struct fault fault;
     int64_t timeout_ns = c->http->options.timeout_ns;
-    bool ping = c->route.endpoint == ENDPOINT_READYZ;
+    bool ping = c->route.endpoint == ENDPOINT_READYZ || c->route.endpoint == ENDPOINT_METRICS;
     if (c->route.endpoint == ENDPOINT_HEALTHZ) {
         answer_healthz(&c->answer);
         conn_write(c);
@@ -397,7 +414,7 @@ static enum err conn_check(struct conn *c, struct fault *fault)
     if ((err = route_find(block.method, nng_http_req_get_uri(req), &c->route, fault))) {
         return err;
     }
-    c->trail.route = route_path(c->route.endpoint);
+    c->trail.route = c->route.endpoint;
     if ((err = api_query(&c->route, &c->request, fault))) {
         return err;
     }
@@ -454,7 +471,7 @@ static void conn_cb(void *arg)
 {
     struct conn *c = arg;
     if (c->state == CONN_WRITE) {
-        trail_end(&c->trail, &c->answer, mono_now());
+        trail_end(&c->trail, &c->answer, &c->http->metrics);
     }
     if (c->state != CONN_REQUEST && nng_aio_result(c->aio) != 0) {
         conn_free(c); // the peer is gone or too slow

@@ -23,7 +23,7 @@ void trail_begin(struct trail *trail, const char *method, const char *request_id
     struct trace *trace = &trail->trace;
     trail->begun = mono_now();
     trail->method = known_method(method);
-    trail->route = "other";
+    trail->route = ENDPOINTS;
     trail->given = request_id && request_id_valid(request_id);
     if (trail->given) {
         memcpy(trace->request_id, request_id, strlen(request_id) + 1);
@@ -53,10 +53,12 @@ enum err trail_copy(const struct trail *trail, enum op op, struct trace **trace)
     return ERR_OK;
 }
 
-void trail_end(const struct trail *trail, const struct answer *answer, struct mono now)
+void trail_end(const struct trail *trail, const struct answer *answer, struct metrics *metrics)
 {
+    const int64_t took_ns = mono_diff(mono_now(), trail->begun);
     char trace[TRACE_TEXT_SIZE];
     char ingestion[sizeof("ingestion=") + ID_TEXT_SIZE] = "";
+    metrics_count(metrics, trail->route, answer->err, took_ns);
     if (!log_access_on()) {
         return;
     }
@@ -65,7 +67,7 @@ void trail_end(const struct trail *trail, const struct answer *answer, struct mo
         id_format(&answer->ingestion, ingestion + strlen("ingestion="));
     }
     log_access("http", "request", "method=%s route=%s status=%d code=%s bytes=%zu duration_ms=%.3f %s %s",
-               trail->method, trail->route, err_status(answer->err), err_code(answer->err), answer->body.len,
-               (double)mono_diff(now, trail->begun) / (double)NS_PER_MS, trace_text(&trail->trace, trace),
-               ingestion);
+               trail->method, trail->route < ENDPOINTS ? route_path((enum endpoint)trail->route) : "other",
+               err_status(answer->err), err_code(answer->err), answer->body.len,
+               (double)took_ns / (double)NS_PER_MS, trace_text(&trail->trace, trace), ingestion);
 }

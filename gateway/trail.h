@@ -3,13 +3,13 @@
 #ifndef SLUICE_GATEWAY_TRAIL_H
 #define SLUICE_GATEWAY_TRAIL_H
 
-#include "gateway/answer.h"
+#include "gateway/metrics.h"
 #include "proto/request.h"
 
 struct trail {
     struct mono begun;
     const char *method; // one that HTTP has, or "other"
-    const char *route;  // the path of the route, {names} and all, or "other"; never what the client sent
+    size_t route;       // an endpoint, or ENDPOINTS: none
     bool given;         // the ID is the client's own
     struct trace trace;
 };
@@ -23,7 +23,8 @@ void trail_begin(struct trail *trail, const char *method, const char *request_id
 // trail there; and the minted ID of an ingest is that of the ingestion. ERR_NO_MEMORY.
 MUST_CHECK enum err trail_copy(const struct trail *trail, enum op op, struct trace **trace);
 
-// Its answer was written, or as much of it as the client took: the line of the access log.
-void trail_end(const struct trail *trail, const struct answer *answer, struct mono now);
+// Its answer was written, or as much of it as the client took: it is counted, and the access log gets its
+// line.
+void trail_end(const struct trail *trail, const struct answer *answer, struct metrics *metrics);
 
 #endif

@@ -68,8 +68,9 @@ static const struct op_spec ops[] = {
     [OP_NACK] = {"nack", TAKES(nack_members, settle_decode, settle_encode), WRITES, NO_CHANGE},
     [OP_EXTEND] = {"extend", TAKES(extend_members, settle_decode, settle_encode), WRITES, NO_CHANGE},
     [OP_STATS] = {"stats", NULL, 0, NULL, NULL, READS, NO_CHANGE},
+    [OP_METRICS] = {"metrics", NULL, 0, NULL, NULL, READS, NO_CHANGE},
 };
-_Static_assert(COUNT(ops) == OP_STATS + 1, "a row for each operation");
+_Static_assert(COUNT(ops) == OP_METRICS + 1, "a row for each operation");
 
 const char *op_name(enum op op)
 {
@@ -109,6 +110,7 @@ void request_fini(struct request *request)
     case OP_ACK:
     case OP_EXTEND:
     case OP_STATS:
+    case OP_METRICS:
         break;
     }
     free(request->trace);

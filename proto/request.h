@@ -32,6 +32,7 @@ enum op {
     OP_NACK,
     OP_EXTEND,
     OP_STATS,
+    OP_METRICS,
 };
 
 struct ingest_request {

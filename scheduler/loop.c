@@ -321,6 +321,7 @@ int loop_run(struct loop *loop)
     loop->blocked_until = (struct mono){INT64_MIN};
     loop->next_failure_log = loop->blocked_until;
     loop->started = mono_now();
+    loop->metrics.started = wall_now();
     enum err err = start(loop, &wait, &fault);
     if (err == ERR_OK) {
         log_line(LOG_LEVEL_INFO, "loop", "ready", "ipc=%s version=%s", loop->ipc_url, SLUICE_VERSION);

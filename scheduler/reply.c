@@ -180,10 +180,11 @@ static void log_insert(const struct insert *insert, const char *event)
     }
 }
 
-static void reply_insert(struct buf *out, const struct insert *insert, struct wall eta)
+static void reply_insert(struct loop *loop, struct buf *out, const struct insert *insert, struct wall eta)
 {
     switch (insert->result) {
     case INSERT_NEW:
+        loop->metrics.accepted++;
         log_insert(insert, "accepted");
         reply_ingest(out, &insert->ingestion, false);
         break;
@@ -262,7 +263,7 @@ static void reply_good(struct loop *loop, const struct turn *t, const struct req
 {
     switch (request->op) {
     case OP_INGEST:
-        reply_insert(out, &t->inserts[*insert], t->etas[*insert]);
+        reply_insert(loop, out, &t->inserts[*insert], t->etas[*insert]);
         (*insert)++;
         break;
     case OP_CANCEL:
@@ -297,6 +298,7 @@ static void reply_good(struct loop *loop, const struct turn *t, const struct req
     case OP_STATUS:
     case OP_LIST:
     case OP_QUEUE_LIST:
+    case OP_METRICS:
     case OP_STATS:
         answer(loop, request, out);
         break;
@@ -339,6 +341,7 @@ static size_t reply_bound(const struct ipc_request *r)
     case OP_STATUS:
     case OP_LIST:
     case OP_QUEUE_LIST:
+    case OP_METRICS:
     case OP_STATS:
     case OP_LEASE:
         return REPLY_LINE_MAX;

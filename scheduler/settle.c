@@ -81,6 +81,7 @@ static enum err decide(struct loop *loop, const struct turn *t, struct delivery 
         return err;
     }
     row->age_ns = engine_age(loop->engine, t->now);
+    d->again = row->state == BATCH_BACKOFF || row->state == BATCH_WAITING;
     if (known) {
         log_trouble(d, &queue, before, t->now);
     }
@@ -115,6 +116,7 @@ enum err settle(struct loop *loop, struct turn *t)
         err = store_finish(loop->store, rows, n);
     }
     t->settled = loop->done;
+    t->ends += n;
     free(rows);
     return err;
 }
@@ -201,24 +203,23 @@ enum err settle_lease(struct loop *loop, struct turn *t, struct ipc_request *r)
 
 static void log_delivery(const struct delivery *d)
 {
-    static const char *const outcomes[] = {
-        [OUTCOME_COMPLETED] = "completed",
-        [OUTCOME_RETRY] = "retry",
-        [OUTCOME_FAILED] = "failed",
-        [OUTCOME_HOLD] = "hold",
-    };
     char ingestion[ID_TEXT_SIZE], batch[ID_TEXT_SIZE], trace[TRACE_TEXT_SIZE];
     id_format(&d->ingestion, ingestion);
     id_format(&d->batch, batch);
     log_access("settle", "delivered",
                "ingestion=%s batch=%s queue=%s attempt=%u outcome=%s duration_ms=%.3f %s", ingestion, batch,
-               d->queue_name, d->attempt, outcomes[d->outcome.class],
+               d->queue_name, d->attempt, outcome_name(d->outcome.class),
                d->outcome.took_ns > 0 ? (double)d->outcome.took_ns / (double)NS_PER_MS : 0.0,
                trace_text(&d->trace, trace));
 }
 
 static void forget(struct loop *loop, struct delivery *d)
 {
+    struct route *route = routes_get(&loop->routes, d->queue);
+    metrics_delivered(&loop->metrics, d);
+    if (route != NULL) {
+        route->retried += d->again;
+    }
     if (log_access_on()) {
         log_delivery(d);
     }

@@ -38,6 +38,9 @@ void store_rollback(struct store *store);
 // urgent. Returns quickly when nothing is due.
 MUST_CHECK enum err store_tend(struct store *store);
 
+// The bytes of its files: the data, and the log of what is not yet in it. 0 where there is none.
+void store_size(struct store *store, uint64_t *data, uint64_t *log);
+
 // ---- start-up ----
 
 // The boot the stored moments belong to, the flags of the last start (a small text, "" at first), and what is

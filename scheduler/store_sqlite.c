@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define PAGE_BYTES 4096
 #define CHECKPOINT_FRAMES ((8 << 20) / PAGE_BYTES) // a checkpoint is worth its sync
@@ -237,6 +238,19 @@ void store_rollback(struct store *store)
     }
     store->in_transaction = false;
     store->delta_count = 0;
+}
+
+static uint64_t file_size(const char *path)
+{
+    struct stat info;
+    return path != NULL && stat(path, &info) == 0 && info.st_size > 0 ? (uint64_t)info.st_size : 0;
+}
+
+void store_size(struct store *store, uint64_t *data, uint64_t *log)
+{
+    const char *path = sqlite3_db_filename(store->db, "main");
+    *data = file_size(path);
+    *log = file_size(path != NULL ? sqlite3_filename_wal(path) : NULL);
 }
 
 enum err store_written(struct store *store, enum err err)

@@ -36,6 +36,7 @@ struct delivery {
     struct mono slot; // when it was decided; a start later than this by more than TARGET_LATE_NS is reported
     struct mono started;                    // written by the target when it really starts
     struct outcome outcome;                 // written by the target when it ends
+    bool again;                             // the loop's: its batch is tried again
     struct delivery *live_prev, *live_next; // the loop's: all that were started and are not yet settled
     struct inbox_item item;                 // for whoever holds it: the target while it runs, then the inbox
     struct inbox_item late;                 // posted when it started late
