@@ -623,7 +623,7 @@ Test(request, pages_have_defaults)
 
 #define OPS                                                                                                  \
     "ping, ingest, status, list, cancel, retry, queue.list, queue.get, queue.put, queue.delete, "            \
-    "queue.pause, queue.resume, queue.retry, lease, ack, nack, extend, stats, not "
+    "queue.pause, queue.resume, queue.retry, lease, ack, nack, extend, stats, metrics, not "
 
 Test(request, lines_that_are_no_request_are_refused)
 {
