@@ -126,13 +126,14 @@ forget_settings() {
     done
 }
 
-# Runs ctest in the folder of a build, under the words in `under`. Leaves in `counts` how many tests passed and failed.
+# Runs ctest in the folder of a build, under the words in `under`: as many programs at a time as there are processors,
+# but those alone that are about time. Leaves in `counts` how many tests passed and failed.
 run_ctest() {
     local dir=$1 code=0
     shift
     rm -f "$dir/Testing/Temporary/LastTest.log"
-    "${under[@]}" ctest --test-dir "$dir" --output-on-failure --no-tests=error --test-output-size-passed 10000000 \
-        --test-output-size-failed 10000000 "$@" </dev/null || code=$?
+    "${under[@]}" ctest --test-dir "$dir" --parallel "$(nproc)" --output-on-failure --no-tests=error \
+        --test-output-size-passed 10000000 --test-output-size-failed 10000000 "$@" </dev/null || code=$?
     counts=$(count_tests "$dir/Testing/Temporary/LastTest.log")
     if [[ $counts == "0 passed, 0 failed" ]]; then
         say "no test was run"
