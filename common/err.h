@@ -50,8 +50,11 @@ enum err {
 };
 
 // How many there are.
-#define ERR_ONE(name, code, status, title) +1
-enum { ERR_COUNT = 0 ERR_LIST(ERR_ONE) };
+#define ERR_ONE(name, code, status, title) char name;
+struct err_each {
+    ERR_LIST(ERR_ONE)
+};
+#define ERR_COUNT (sizeof(struct err_each))
 #undef ERR_ONE
 
 #define MUST_CHECK __attribute__((warn_unused_result))

@@ -13,7 +13,7 @@ static void put_escaped(struct buf *out, const char *text, const char *escaped)
         at += plain;
         if (*at != '\0') {
             buf_char(out, '\\');
-            buf_char(out, *at == '\n' ? 'n' : *at);
+            buf_char(out, (char)(*at == '\n' ? 'n' : *at));
             at++;
         }
     }

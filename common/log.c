@@ -164,8 +164,8 @@ static void put_string(struct line *line, const char *text, size_t len, bool quo
 {
     put_str(line, "\"");
     for (size_t i = 0; i < len; i++) {
-        char next = i + 1 < len ? text[i + 1] : '\0';
-        bool escaped = quoted && text[i] == '\\' && (next == '\\' || next == '"');
+        bool escaped =
+            quoted && text[i] == '\\' && i + 1 < len && (text[i + 1] == '\\' || text[i + 1] == '"');
         bool escape = !escaped && (text[i] == '\\' || text[i] == '"');
         put_str(line, escape ? "\\" : "");
         put(line, text + i, escaped ? 2 : 1);

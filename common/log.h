@@ -13,8 +13,6 @@
 #ifndef SLUICE_COMMON_LOG_H
 #define SLUICE_COMMON_LOG_H
 
-#include "common/conf.h"
-
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -55,28 +53,9 @@ struct log_text {
 // log_text){0}).
 const char *log_quote(const char *value, struct log_text *into);
 
-// The rows of both programs' options, for a struct log_options that is a member of their settings.
+// Parsers for the options of both programs (conf.h). into: enum log_format / enum log_level / bool.
 bool conf_log_format(const char *text, void *into);
 bool conf_log_level(const char *text, void *into);
-bool conf_on_off(const char *text, void *into); // into: bool
-#define LOG_CONF_OPTIONS(settings, member, access_help)                                                      \
-    {"log-format",                                                                                           \
-     "FORMAT",                                                                                               \
-     "logfmt",                                                                                               \
-     "logfmt or json",                                                                                       \
-     "how log lines look",                                                                                   \
-     conf_log_format,                                                                                        \
-     offsetof(settings, member.format)},                                                                     \
-        {"log-level",                                                                                        \
-         "LEVEL",                                                                                            \
-         "info",                                                                                             \
-         "debug, info, warning or error",                                                                    \
-         "log nothing below it",                                                                             \
-         conf_log_level,                                                                                     \
-         offsetof(settings, member.level)},                                                                  \
-    {                                                                                                        \
-        "access-log", "on|off", "off", "on or off", access_help, conf_on_off,                                \
-            offsetof(settings, member.access)                                                                \
-    }
+bool conf_on_off(const char *text, void *into);
 
 #endif

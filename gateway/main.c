@@ -104,7 +104,12 @@ static const struct conf_option options[] = {
      conf_timeout, offsetof(struct settings, timeout_ns)},
     {"max-body", "SIZE", "8MiB", "a size from 1KiB to 15MiB", "the longest body that is taken", conf_max_body,
      offsetof(struct settings, max_body)},
-    LOG_CONF_OPTIONS(struct settings, log, "a line for each request"),
+    {"log-format", "FORMAT", "logfmt", "logfmt or json", "how lines of the log look", conf_log_format,
+     offsetof(struct settings, log.format)},
+    {"log-level", "LEVEL", "info", "debug, info, warning or error", "log nothing below it", conf_log_level,
+     offsetof(struct settings, log.level)},
+    {"access-log", "on|off", "off", "on or off", "log each request, too", conf_on_off,
+     offsetof(struct settings, log.access)},
     {"ready-fd", "FD", NULL, "an open descriptor beyond 2", "write a newline there when ready, and close it",
      conf_descriptor, offsetof(struct settings, ready_fd)},
 };

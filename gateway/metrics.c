@@ -29,11 +29,11 @@ static void put_route(const struct metrics *metrics, size_t route, const struct 
                       struct buf *out)
 {
     bool done[ERR_COUNT] = {false};
-    for (int err = 0; err < ERR_COUNT; err++) {
+    for (size_t err = 0; err < ERR_COUNT; err++) {
         const int status = err_status((enum err)err);
         uint64_t count = 0;
         char text[16];
-        for (int other = err; other < ERR_COUNT && !done[err]; other++) {
+        for (size_t other = err; other < ERR_COUNT && !done[err]; other++) {
             if (err_status((enum err)other) == status) {
                 count += metrics->requests[route][other];
                 done[other] = other > err;

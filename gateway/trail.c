@@ -57,17 +57,15 @@ void trail_end(const struct trail *trail, const struct answer *answer, struct me
 {
     const int64_t took_ns = mono_diff(mono_now(), trail->begun);
     char trace[TRACE_TEXT_SIZE];
-    char ingestion[sizeof("ingestion=") + ID_TEXT_SIZE] = "";
+    char ingestion[sizeof("ingestion=") + ID_TEXT_SIZE] = "ingestion=";
     metrics_count(metrics, trail->route, answer->err, took_ns);
     if (!log_access_on()) {
         return;
     }
-    if (answer->has_ingestion) {
-        memcpy(ingestion, "ingestion=", strlen("ingestion="));
-        id_format(&answer->ingestion, ingestion + strlen("ingestion="));
-    }
+    id_format(&answer->ingestion, ingestion + strlen(ingestion));
     log_access("http", "request", "method=%s route=%s status=%d code=%s bytes=%zu duration_ms=%.3f %s %s",
                trail->method, trail->route < ENDPOINTS ? route_path((enum endpoint)trail->route) : "other",
                err_status(answer->err), err_code(answer->err), answer->body.len,
-               (double)took_ns / (double)NS_PER_MS, trace_text(&trail->trace, trace), ingestion);
+               (double)took_ns / (double)NS_PER_MS, trace_text(&trail->trace, trace),
+               answer->has_ingestion ? ingestion : "");
 }
