@@ -105,6 +105,11 @@ MUST_CHECK enum err store_save_queue(struct store *store, struct queue_row *row)
 MUST_CHECK enum err store_delete_queue(struct store *store, int64_t queue);
 // The name of a queue that is there or was deleted. ERR_NOT_FOUND.
 MUST_CHECK enum err store_queue_name(struct store *store, int64_t queue, char name[static QUEUE_NAME_SIZE]);
+// To be called before something of a queue changes that bears on when it may dispatch: keeps in the history
+// what was in force up to `now`. CHANGE_BOOT: the monotonic clock has begun anew.
+enum change_kind { CHANGE_SETTINGS, CHANGE_BOOT };
+MUST_CHECK enum err store_note_change(struct store *store, int64_t queue, enum change_kind kind,
+                                      struct mono now);
 // Saves what changed of queues.
 MUST_CHECK enum err store_save_figures(struct store *store, const int64_t *queues,
                                        const struct queue_figures *figures, size_t count);
@@ -136,6 +141,7 @@ MUST_CHECK enum err store_insert(struct store *store, struct insert *inserts, si
 struct dispatch_row {
     struct batch_key key;
     struct wall now;
+    struct mono at; // the same moment, for the history
     bool leased;
     struct id lease;         // leased
     struct mono lease_until; // leased
@@ -146,7 +152,8 @@ struct dispatch_row {
     struct trace trace; // what the ingestion came with
     char *ids;          // the batch's IDs, as in struct ids; owned by the caller
 };
-// Takes each batch (which is waiting) out of the waiting ones and marks it in flight.
+// Takes each batch (which is waiting) out of the waiting ones, marks it in flight and adds it to the history,
+// in this order.
 MUST_CHECK enum err store_dispatch(struct store *store, struct dispatch_row *rows, size_t count);
 
 // Ends the attempts of batches in flight: final, in backoff, or back to their place among the waiting; and

@@ -48,7 +48,7 @@ static enum err refuse_readonly(const char *path, struct fault *fault)
 
 // Looks at the header (https://www.sqlite.org/fileformat.html#the_database_header) before SQLite does,
 // because merely opening another program's database can change it.
-static enum err check_header(const char *path, bool *exists, struct fault *fault)
+enum err store_check_header(const char *path, bool *exists, struct fault *fault)
 {
     uint8_t header[100];
     *exists = true;
@@ -173,7 +173,7 @@ static enum err create(const struct paths *paths, struct fault *fault)
     return err;
 }
 
-static int user_version(sqlite3 *db, int64_t *version)
+int store_user_version(sqlite3 *db, int64_t *version)
 {
     sqlite3_stmt *stmt = NULL;
     int rc = sqlite3_prepare_v2(db, "PRAGMA user_version", -1, &stmt, NULL);
@@ -219,7 +219,7 @@ static enum err open_existing(struct store *store, const struct paths *paths, st
         rc = sqlite3_exec(store->db, settings, NULL, NULL, NULL);
     }
     if (rc == SQLITE_OK) {
-        rc = user_version(store->db, &version);
+        rc = store_user_version(store->db, &version);
     }
     if (rc == SQLITE_OK && sqlite3_db_readonly(store->db, "main") == 1) {
         return refuse_readonly(path, fault);
@@ -260,13 +260,17 @@ enum err store_sqlite_open(const char *dir, struct store **store, struct fault *
         err = fault_set(fault, ERR_STORAGE_REFUSED, "cannot use the directory %s: %s", dir, strerror(errno));
     }
     if (err == ERR_OK) {
-        err = check_header(paths.file, &exists, fault);
+        err = store_check_header(paths.file, &exists, fault);
     }
     if (err == ERR_OK && !exists) {
         err = create(&paths, fault);
     }
     if (err == ERR_OK) {
         made = calloc(1, sizeof *made);
+        if (made != NULL) {
+            made->last_entry = -1;
+            made->history_max = HISTORY_MAX;
+        }
         err = made != NULL ? open_existing(made, &paths, fault)
                            : fault_set(fault, ERR_NO_MEMORY, "out of memory");
     }

@@ -238,6 +238,7 @@ void store_rollback(struct store *store)
     }
     store->in_transaction = false;
     store->delta_count = 0;
+    store->last_entry = -1;
 }
 
 static uint64_t file_size(const char *path)

@@ -14,6 +14,7 @@
 // store_ids.c      the IDs of an ingestion, in chunks
 // store_waiting.c  the batches that wait, as runs
 // store_counts.c   how many of them there are
+// store_history.c  what was dispatched when
 #ifndef SLUICE_SCHEDULER_STORE_SQLITE_H
 #define SLUICE_SCHEDULER_STORE_SQLITE_H
 
@@ -119,9 +120,10 @@
     /* ingestions */                                                                                         \
     X(INSERT_INGESTION,                                                                                      \
       "INSERT INTO ingestion (queue, priority, batch_size, id_count, batch_count, created_ms, accepted_ns, " \
-      "not_before_ms, deadline_ms, next_idx, waiting, marks, fresh, id, idempotency_key, ids, request_id, "  \
+      "not_before_ms, deadline_ms, next_idx, waiting, marks, since, fresh, id, idempotency_key, ids, "       \
+      "request_id, "                                                                                         \
       "traceparent) VALUES "                                                                                 \
-      "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) ON CONFLICT DO "      \
+      "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) ON CONFLICT DO " \
       "NOTHING")                                                                                             \
     X(FIND_ID, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE id = ?1")                                  \
     X(FIND_KEY, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE idempotency_key = ?1")                    \
@@ -147,29 +149,34 @@
       "?4, "                                                                                                 \
       "marks = marks & ~1 | ?5, fresh = NULL, finished_ns = iif(completed + failed + cancelled + ?4 = "      \
       "batch_count, coalesce(finished_ns, ?6), NULL) WHERE seq = ?1")                                        \
-    X(COUNT_START, "UPDATE ingestion SET waiting = batch_count, fresh = 1, marks = marks & ~1 WHERE "        \
-                   "seq = ?1 AND marks & 1 RETURNING not_before_ms")                                         \
+    X(COUNT_START,                                                                                           \
+      "UPDATE ingestion SET waiting = batch_count, fresh = 1, marks = marks & ~1, since = ?2 WHERE "         \
+      "seq = ?1 AND marks & 1 RETURNING not_before_ms")                                                      \
     X(UNMARK_CANCELLED, "UPDATE ingestion SET marks = marks & ~2 WHERE seq = ?1 AND marks & 2")              \
     X(INSERT_IDS, "INSERT INTO ids (seq, chunk, text) VALUES (?1, ?2, ?3)")                                  \
     X(READ_SHORT_IDS, "SELECT ids FROM ingestion WHERE seq = ?1")                                            \
     X(READ_IDS, "SELECT text FROM ids WHERE seq = ?1 AND chunk >= ?2 ORDER BY chunk")                        \
     /* batches */                                                                                            \
-    X(READ_TO_START, "SELECT id, batch_size, id_count, next_idx, batch_count, fresh, ids, request_id, "      \
-                     "traceparent FROM ingestion "                                                           \
-                     "WHERE seq = ?1")                                                                       \
+    X(READ_TO_START,                                                                                         \
+      "SELECT id, batch_size, id_count, next_idx, batch_count, fresh, since, ids, request_id, "              \
+      "traceparent FROM ingestion "                                                                          \
+      "WHERE seq = ?1")                                                                                      \
     X(START_BATCH, "INSERT INTO batch (seq, idx, queue, state, attempts, excused, triggered_ms, due_ns, "    \
                    "lease) VALUES (?1, ?2, ?3, 0, 1, 0, ?4, ?5, ?6)")                                        \
     X(START_AGAIN, "INSERT INTO batch (seq, idx, queue, state, attempts, excused, triggered_ms, due_ns, "    \
                    "lease) VALUES (?1, ?2, ?3, 0, 1, 0, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET state = 0, "   \
                    "triggered_ms = iif(attempts = 0, excluded.triggered_ms, triggered_ms), "                 \
-                   "attempts = attempts + 1, due_ns = excluded.due_ns, lease = excluded.lease "              \
+                   "attempts = attempts + 1, due_ns = excluded.due_ns, lease = excluded.lease, ended = 0 "   \
                    "WHERE state = 1")                                                                        \
-    X(READ_ATTEMPTS, "SELECT attempts, excused FROM batch WHERE seq = ?1 AND idx = ?2")                      \
-    X(FINISH_BATCH, "UPDATE batch SET state = ?3, excused = excused + ?4, interrupted = interrupted | ?5, "  \
-                    "completed_ms = ?6, due_ns = ?7, error = ?8, lease = NULL "                              \
-                    "WHERE seq = ?1 AND idx = ?2 AND state = 0")                                             \
+    X(READ_ATTEMPTS, "SELECT attempts, excused, since, ended FROM batch WHERE seq = ?1 AND idx = ?2")        \
+    X(FINISH_BATCH,                                                                                          \
+      "UPDATE batch SET state = ?3, excused = excused + ?4, interrupted = interrupted | ?5, "                \
+      "completed_ms = ?6, due_ns = ?7, ended = ?8, since = iif(?3 = 1, ?8, since), error = ?9, "             \
+      "lease = NULL "                                                                                        \
+      "WHERE seq = ?1 AND idx = ?2 AND state = 0")                                                           \
     X(EXTEND_LEASE, "UPDATE batch SET due_ns = ?3 WHERE seq = ?1 AND idx = ?2 AND state = 0 AND lease = ?4") \
-    X(PROMOTE_BATCH, "UPDATE batch SET state = 1, due_ns = NULL WHERE seq = ?1 AND idx = ?2 AND state = 2")  \
+    X(PROMOTE_BATCH,                                                                                         \
+      "UPDATE batch SET state = 1, due_ns = NULL, since = ?3 WHERE seq = ?1 AND idx = ?2 AND state = 2")     \
     X(CANCEL_STARTED, "UPDATE batch SET state = 5, completed_ms = ?3, due_ns = NULL WHERE seq = ?1 AND "     \
                       "state = ?2 AND attempts > 0")                                                         \
     X(CANCEL_FRESH, "UPDATE batch SET state = 5, completed_ms = ?2, error = ?3 WHERE seq = ?1 AND "          \
@@ -213,8 +220,8 @@
       "INDEXED BY batch_failed LEFT JOIN ingestion i ON i.seq = b.seq AND i.id <> x'' WHERE b.state = 4 "    \
       "AND b.queue = ?1 AND (b.seq, b.idx) >= (?2, ?3) AND b.seq <= ?4 ORDER BY b.seq, b.idx LIMIT ?5")      \
     X(RETRY_BATCHES, "UPDATE batch SET state = 1, attempts = 0, excused = 0, triggered_ms = 0, "             \
-                     "completed_ms = 0, interrupted = 0, error = NULL WHERE seq = ?1 AND idx >= ?2 AND "     \
-                     "idx < ?3 AND state = 4")                                                               \
+                     "completed_ms = 0, interrupted = 0, error = NULL, since = ?4 WHERE seq = ?1 AND "       \
+                     "idx >= ?2 AND idx < ?3 AND state = 4")                                                 \
     /* what finished long ago */                                                                             \
     X(FIRST_FINISHED, "SELECT min(finished_ns) FROM ingestion INDEXED BY ingestion_finished WHERE "          \
                       "finished_ns IS NOT NULL")                                                             \
@@ -233,7 +240,16 @@
                  "batches = excluded.batches, chunks = excluded.chunks")                                     \
     X(DELETE_GONE, "DELETE FROM gone WHERE seq = ?1")                                                        \
     X(DELETE_BATCHES, "DELETE FROM batch WHERE seq = ?1 AND idx >= ?2")                                      \
-    X(DELETE_IDS, "DELETE FROM ids WHERE seq = ?1 AND chunk >= ?2")
+    X(DELETE_IDS, "DELETE FROM ids WHERE seq = ?1 AND chunk >= ?2")                                          \
+    /* the history */                                                                                        \
+    X(LAST_ENTRY, "SELECT max(id) FROM history")                                                             \
+    X(INSERT_ENTRY, "INSERT INTO history (id, queue, priority, seq, idx, attempt, at_ns, since, ended) "     \
+                    "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")                                           \
+    X(INSERT_CHANGE, "INSERT INTO change (id, queue, kind, rate_count, rate_per_ns, burst, concurrency, "    \
+                     "aging_ns, paused, dispatched) SELECT ?1, id, ?3, rate_count, rate_per_ns, burst, "     \
+                     "concurrency, aging_ns, paused, dispatched FROM queue WHERE id = ?2")                   \
+    X(DELETE_ENTRIES, "DELETE FROM history WHERE id <= ?1")                                                  \
+    X(DELETE_CHANGES, "DELETE FROM change WHERE id <= ?1")
 
 enum statement {
 #define STATEMENT_ENUM(name, sql) STMT_##name,
@@ -262,6 +278,8 @@ struct count_delta {
 };
 #define COUNT_DELTAS_MAX 128
 
+#define HISTORY_MAX 1000000 // entries; they take some 40 MB
+
 struct store {
     sqlite3 *db;
     sqlite3_stmt *statements[STATEMENTS];
@@ -271,6 +289,8 @@ struct store {
     int wal_frames; // in the write-ahead log after the last commit, checkpoints taken off
     struct count_delta deltas[COUNT_DELTAS_MAX];
     size_t delta_count;
+    int64_t last_entry;  // of the history; negative: not known
+    int64_t history_max; // the newest entries that are kept
 };
 
 // The error for a result code of SQLite, right after the call (it looks at errno, which was 0 before). What
@@ -309,6 +329,14 @@ void bind_text_or_null(sqlite3_stmt *stmt, int parameter, const char *text);
 
 // Room for one more element of an array that grows by doubling.
 MUST_CHECK enum err store_grow(void **array, size_t count, size_t size);
+
+// ---- store_open.c ----
+
+// ERR_STORAGE_REFUSED unless the file's header says that it is a store of ours, and no newer one. *exists is
+// false, and all is well, when there is none.
+MUST_CHECK enum err store_check_header(const char *path, bool *exists, struct fault *fault);
+// The version of the schema; returns SQLite's result code.
+MUST_CHECK int store_user_version(sqlite3 *db, int64_t *version);
 
 // ---- store_schema.c ----
 
@@ -356,6 +384,16 @@ MUST_CHECK enum err counts_add(struct store *store, int64_t queue, enum priority
                                int64_t n);
 // Writes what was noted.
 MUST_CHECK enum err counts_flush(struct store *store);
+
+// ---- store_history.c ----
+
+// The number of the last entry, 0 when there is none.
+MUST_CHECK enum err history_last(struct store *store, int64_t *last);
+// Adds a dispatch. `since` and `ended` as in the table.
+MUST_CHECK enum err history_add(struct store *store, const struct dispatch_row *row, int64_t since,
+                                int64_t ended);
+// Removes entries that are too many by now.
+MUST_CHECK enum err history_shorten(struct store *store);
 
 // ---- store_read.c ----
 

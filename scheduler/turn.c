@@ -218,6 +218,7 @@ static enum err store_dispatched(struct loop *loop, struct turn *t)
         const struct delivery *d = t->dispatched[i];
         rows[i] = (struct dispatch_row){.key = {d->queue, d->place},
                                         .now = t->wall,
+                                        .at = t->now,
                                         .leased = target_is_pull(d->target),
                                         .lease = d->lease,
                                         .lease_until = {d->due.key}};
