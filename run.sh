@@ -20,6 +20,8 @@ Usage: ./run.sh [COMMAND]
            some only: post status ipc bulk dispatch jitter backlog; --markdown and --plot FILE show the last results
   fuzz     install what is missing for it too, then run each fuzzer (tests/fuzz): SECONDS of each (30), names for some
            only: body conf headers line message store; an input that breaks something is kept in build-fuzz/broken
+  crash    install what is missing to test, then kill the programs under load, N times in all or some more (1000), at random
+           moments and in each call of the write path, with and without a loss of power (tests/crash)
   clean    remove what was built (never the data)
   help     this text
 
@@ -146,7 +148,7 @@ run_ctest() {
 # The end-to-end tests of the release build that make many threads meet, against programs under ThreadSanitizer (tests of
 # Criterion do not run under it themselves). Each report of it, by whichever process and whatever became of the test, is
 # one more that failed.
-thread_tests='^e2e/(api|delivery|exec|gateway|gateway_peer|gateway_queues|idempotency|interrupt|ipc|loop_limits|operations|pressure|pull|restart|storm)$'
+thread_tests='^e2e/(api|delivery|exec|gateway|gateway_peer|gateway_queues|gateway_slow|idempotency|interrupt|ipc|ipc_peers|loop_limits|operations|pressure|pull|restart|storm)$'
 
 run_thread_tests() {
     local source=$root/build/nng/source reports=$root/build-tsan/reports code=0 counts count passed failed under=()
@@ -299,6 +301,31 @@ run_fuzz() {
     for name in "${names[@]}"; do
         fuzz "$name" "$seconds" || code=1
     done
+    return "$code"
+}
+
+# --- Crashing -------------------------------------------------------------------------------------------------------
+
+# Runs one of tests/crash with so many kills; what it prints, but for the programs' logs, goes to `log`, too.
+crash() {
+    SLUICE_CRASH_KILLS=$2 "$root/build/tests/crash_$1" 2>&1 </dev/null | tee -a "$log"
+}
+
+run_crash() {
+    local kills=${1:-1000} log code=0
+    [[ $kills =~ ^[1-9][0-9]*$ ]] || bad_argument "$kills"
+    install_missing "${build_packages[@]}" "${test_packages[@]}"
+    build release sluice-scheduler sluice-gateway crash_kill crash_power crash_calls crash_disk crash_freeze crash_crowd >&2
+    forget_settings
+    log=$(mktemp)
+    crash kill "$((kills * 4 / 10 + 1))" || code=1
+    crash power "$((kills * 4 / 10 + 1))" || code=1
+    crash calls "$kills" || code=1 # each call there is, whatever the number
+    crash disk "$((kills / 20 + 1))" || code=1
+    crash crowd "$((kills / 20 + 1))" || code=1
+    crash freeze "$((kills / 50 + 1))" || code=1
+    awk '/, seed [0-9]+: [0-9]+ kills/ { sub(/.*, seed [0-9]+: /, ""); all += $1 } END { print all + 0 " kills in all" }' "$log"
+    rm -f "$log"
     return "$code"
 }
 
@@ -519,6 +546,7 @@ test) run_tests "${@:2}" ;;
 lint) lint "${@:2}" ;;
 bench) run_bench "${@:2}" ;;
 fuzz) run_fuzz "${@:2}" ;;
+crash) run_crash "${@:2}" ;;
 clean) rm -rf "$root"/build "$root"/build-* ;;
 help | -h | --help) usage ;;
 *) bad_argument "$1" ;;

@@ -72,13 +72,13 @@ enum err http_open(const struct http_options *options, struct http **out, struct
 
 int64_t http_first_answer_ns(const struct http_options *options)
 {
-    return TRANSFER_NS + TRANSFER_NS + options->timeout_ns;
+    return 2 * options->transfer_ns + options->timeout_ns;
 }
 
 int64_t http_longest_silence_ns(const struct http_options *options)
 {
-    return IDLE_NS + transfer_ns(options->max_body) + options->timeout_ns + transfer_ns(REPLY_LINE_MAX) +
-           TRANSFER_NS;
+    return options->idle_ns + transfer_ns(options, options->max_body) + options->timeout_ns +
+           transfer_ns(options, REPLY_LINE_MAX) + options->transfer_ns;
 }
 
 size_t http_stop(struct http *http, int64_t within_ns)

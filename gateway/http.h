@@ -16,9 +16,11 @@
 struct http;
 
 struct http_options {
-    const char *listen; // http://HOST:PORT
-    size_t max_body;    // bytes
-    int64_t timeout_ns; // how long the scheduler may take
+    const char *listen;  // http://HOST:PORT
+    size_t max_body;     // bytes
+    int64_t timeout_ns;  // how long the scheduler may take
+    int64_t idle_ns;     // from an answer to the end of the next header block
+    int64_t transfer_ns; // for something short to arrive or to be taken; a long body or answer gets more
     // Borrowed until the end of the process.
     struct forward *forward;
     struct worker *worker; // parses what is too long for a network thread

@@ -14,11 +14,9 @@
 #define DRAIN_NS (5 * NS_PER_S)
 #define DRAIN_QUIET_NS NS_PER_S // nothing for so long: nothing more will come
 #define DRAIN_MAX (16u << 20)
-#define REQUESTS_MAX 10000u         // on one connection
-#define BODIES_MAX (64u << 20)      // bytes of bodies held by all connections
-#define LONG_BODIES_MAX (48u << 20) // those over PARSE_HERE_MAX leave the rest to the usual small ones
-#define PARSE_HERE_MAX (64u << 10)  // bytes of JSON that a network thread parses itself
-#define KEEP_MAX (16u << 10)        // bytes of a buffer that an idle connection keeps
+#define REQUESTS_MAX 10000u        // on one connection
+#define PARSE_HERE_MAX (64u << 10) // bytes of JSON that a network thread parses itself
+#define KEEP_MAX (16u << 10)       // bytes of a buffer that an idle connection keeps
 #define PING_NS NS_PER_S
 
 enum conn_state {
@@ -61,9 +59,9 @@ struct conn {
 
 static void conn_cb(void *arg);
 
-int64_t transfer_ns(size_t bytes)
+int64_t transfer_ns(const struct http_options *options, size_t bytes)
 {
-    return TRANSFER_NS + (int64_t)(bytes / TRANSFER_RATE) * NS_PER_S;
+    return options->transfer_ns + (int64_t)(bytes / TRANSFER_RATE) * NS_PER_S;
 }
 
 struct conn *conn_new(struct http *http, nng_http_conn *wire, nng_http_req *req)
@@ -147,7 +145,7 @@ static void conn_wait(struct conn *c)
         conn_free(c);
         return;
     }
-    set_timeout(c, IDLE_NS);
+    set_timeout(c, c->http->options.idle_ns);
     nng_http_conn_read_req(c->wire, c->req, c->aio);
 }
 
@@ -175,7 +173,7 @@ static void conn_write(struct conn *c)
     }
     nng_iov iov[2] = {{c->head.data, c->head.len}, {c->answer.body.data, c->answer.body.len}};
     set_iov(c, iov, c->frame.head ? 1 : 2);
-    set_timeout(c, transfer_ns(c->answer.body.len));
+    set_timeout(c, transfer_ns(&c->http->options, c->answer.body.len));
     c->state = CONN_WRITE;
     nng_http_conn_write_all(c->wire, c->aio);
 }
@@ -335,15 +333,38 @@ static void conn_handle(struct conn *c)
 
 // ---- The request ----
 
+// Bytes of bodies that all connections together may hold when one of this length comes: the longer it is, the
+// more room it leaves to shorter ones. So nobody fills it with long bodies that do not come; and the last
+// 8 MiB hold one of the shortest for each of as many connections as there may be.
+static size_t bodies_max(size_t length)
+{
+    if (length > PARSE_HERE_MAX) {
+        return 48u << 20;
+    }
+    return length > 1024 ? 56u << 20 : 64u << 20;
+}
+
+// What does not fit never counts, not even for a moment, in which it would keep a shorter one out.
+static bool bodies_take(struct http *http, size_t length)
+{
+    size_t held = atomic_load(&http->bodies);
+    do {
+        if (held + length > bodies_max(length)) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak(&http->bodies, &held, held + length));
+    return true;
+}
+
 static enum err body_reserve(struct conn *c, struct fault *fault)
 {
-    size_t limit = c->frame.length > PARSE_HERE_MAX ? LONG_BODIES_MAX : BODIES_MAX;
-    size_t held = atomic_fetch_add(&c->http->bodies, c->frame.length);
-    c->reserved = c->frame.length;
-    if (held + c->frame.length <= limit && buf_room(&c->body, c->frame.length)) {
-        return ERR_OK;
+    if (bodies_take(c->http, c->frame.length)) {
+        c->reserved = c->frame.length;
+        if (buf_room(&c->body, c->frame.length)) {
+            return ERR_OK;
+        }
+        body_release(c);
     }
-    body_release(c);
     return fault_set(fault, ERR_SCHEDULER_UNAVAILABLE,
                      "The bodies of the requests at hand fill the gateway's memory; nothing was accepted.");
 }
@@ -352,7 +373,7 @@ static void conn_read_body(struct conn *c)
 {
     nng_iov iov = {c->body.data, c->frame.length};
     set_iov(c, &iov, 1);
-    set_timeout(c, transfer_ns(c->frame.length));
+    set_timeout(c, transfer_ns(&c->http->options, c->frame.length));
     c->state = CONN_BODY;
     nng_http_conn_read_all(c->wire, c->aio);
 }
@@ -367,7 +388,7 @@ static void conn_write_go(struct conn *c)
     }
     nng_iov iov = {c->head.data, c->head.len};
     set_iov(c, &iov, 1);
-    set_timeout(c, TRANSFER_NS);
+    set_timeout(c, c->http->options.transfer_ns);
     c->state = CONN_GO;
     nng_http_conn_write_all(c->wire, c->aio);
 }
@@ -459,7 +480,8 @@ static void conn_requested(struct conn *c)
     pthread_mutex_unlock(&c->http->lock);
     if (nng_aio_result(c->aio) != 0) {
         conn_free(c);
-    } else if (nng_http_req_get_uri(c->req)[0] == '\0' && !c->blank) {
+    } else if (!c->blank && nng_http_req_get_uri(c->req)[0] == '\0' &&
+               !nng_http_req_get_header(c->req, "Host")) {
         c->blank = true;
         conn_wait(c);
     } else {

@@ -37,9 +37,7 @@ void conn_run(struct conn *conn);
 // Ends the connections that wait for a request. With the lock held.
 void conns_hang_up_idle(struct http *http);
 
-#define IDLE_NS (60 * NS_PER_S)     // from an answer to the end of the next header block
-#define TRANSFER_NS (10 * NS_PER_S) // for something short to arrive or to be taken
 // What a body of this length may take to arrive, or an answer to be taken.
-int64_t transfer_ns(size_t bytes);
+int64_t transfer_ns(const struct http_options *options, size_t bytes);
 
 #endif

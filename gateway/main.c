@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #define REAP_EVERY_MS 1000      // and write what the access log has kept
+#define REAP_AGAIN_MS 100       // after a walk that ended some: where descriptors run out, others wait
 #define SPARE_FILES 64ul        // descriptors that are not for connections
 #define CONNECTIONS_MAX 8192u   // about 100 MB, when all are there
 #define STOP_MARGIN_NS NS_PER_S // on top of what a request may take
@@ -27,6 +28,8 @@ struct settings {
     const char *listen;
     const char *scheduler;
     int64_t timeout_ns;
+    int64_t idle_ns;
+    int64_t transfer_ns;
     uint64_t max_body;
     struct log_options log;
     int ready_fd;
@@ -75,14 +78,24 @@ static bool conf_scheduler(const char *text, void *into)
            len - strlen(scheme) < sizeof(address.sun_path) && conf_text(text, into);
 }
 
-static bool conf_timeout(const char *text, void *into)
+static bool duration_within(const char *text, int64_t max_ns, void *into)
 {
     int64_t ns;
-    if (!conf_duration(text, &ns) || ns < 10 * NS_PER_MS || ns > 300 * NS_PER_S) {
+    if (!conf_duration(text, &ns) || ns < 10 * NS_PER_MS || ns > max_ns) {
         return false;
     }
     *(int64_t *)into = ns;
     return true;
+}
+
+static bool conf_timeout(const char *text, void *into)
+{
+    return duration_within(text, 300 * NS_PER_S, into);
+}
+
+static bool conf_idle(const char *text, void *into)
+{
+    return duration_within(text, 3600 * NS_PER_S, into);
 }
 
 static bool conf_max_body(const char *text, void *into)
@@ -102,6 +115,11 @@ static const struct conf_option options[] = {
      "the scheduler's socket", conf_scheduler, offsetof(struct settings, scheduler)},
     {"timeout", "DURATION", "5s", "a duration from 10ms to 5m", "how long the scheduler may take to answer",
      conf_timeout, offsetof(struct settings, timeout_ns)},
+    {"idle-timeout", "DURATION", "60s", "a duration from 10ms to 1h",
+     "how long a connection is kept for its next request", conf_idle, offsetof(struct settings, idle_ns)},
+    {"transfer-timeout", "DURATION", "10s", "a duration from 10ms to 5m",
+     "how long a client may take to send a body or to take an answer, and 1s more for each 128KiB of it",
+     conf_timeout, offsetof(struct settings, transfer_ns)},
     {"max-body", "SIZE", "8MiB", "a size from 1KiB to 15MiB", "the longest body that is taken", conf_max_body,
      offsetof(struct settings, max_body)},
     {"log-format", "FORMAT", "logfmt", "logfmt or json", "how lines of the log look", conf_log_format,
@@ -143,6 +161,8 @@ static enum err gateway_start(const struct settings *settings, struct gateway *g
         .listen = settings->listen,
         .max_body = settings->max_body,
         .timeout_ns = settings->timeout_ns,
+        .idle_ns = settings->idle_ns,
+        .transfer_ns = settings->transfer_ns,
         .minter = &gateway->minter,
     };
     enum err err;
@@ -164,14 +184,14 @@ static enum err gateway_start(const struct settings *settings, struct gateway *g
 // Returns when a signal says to end.
 static void gateway_watch(struct gateway *gateway)
 {
-    for (;;) {
+    for (size_t ended = 0;;) {
         struct pollfd ready = {.fd = gateway->signals, .events = POLLIN};
-        int count = poll(&ready, 1, REAP_EVERY_MS);
+        int count = poll(&ready, 1, ended > 0 ? REAP_AGAIN_MS : REAP_EVERY_MS);
         if (count > 0) {
             return;
         }
         log_flush();
-        size_t ended = count == 0 ? reaper_walk(gateway->reaper) : 0;
+        ended = count == 0 ? reaper_walk(gateway->reaper) : 0;
         if (ended > 0) {
             log_line(LOG_LEVEL_INFO, "gateway", "reaped", "connections=%zu", ended);
         }

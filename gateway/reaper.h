@@ -22,7 +22,8 @@ struct reaper_options {
 
 MUST_CHECK enum err reaper_open(const struct reaper_options *options, struct reaper **reaper,
                                 struct fault *fault);
-// Looks at every connection once, and returns how many it ended. To be called about once a second.
+// Looks at every connection once, and returns how many it ended. To be called about once a second, and sooner
+// again when it ended some.
 size_t reaper_walk(struct reaper *reaper);
 
 #endif

@@ -303,18 +303,17 @@ static void answer_metrics(const struct loop *loop, struct buf *out)
     buf_fini(&text);
 }
 
-void answer_ingestion(struct loop *loop, const struct id *id, struct buf *out)
+enum err answer_ingestion(struct loop *loop, const struct id *id, struct buf *out)
 {
     struct ingestion_row row;
     enum err err = store_find(loop->store, id, &row);
-    if (err != ERR_OK) {
-        reply_error(out, ERR_STORAGE_UNAVAILABLE, "it is done, but the store cannot be read");
-        return;
+    if (err == ERR_OK) {
+        reply_open(out);
+        buf_char(out, ',');
+        put_ingestion(loop, &row, out);
+        reply_close(out);
     }
-    reply_open(out);
-    buf_char(out, ',');
-    put_ingestion(loop, &row, out);
-    reply_close(out);
+    return err;
 }
 
 void answer(struct loop *loop, const struct request *request, struct buf *out)

@@ -3,8 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CONTEXTS_MAX 64 // messages between arrival and reply, without those that are kept
-#define SEND_MS 5000    // a peer that has not taken a reply by then is cut off
+#define CONTEXTS_MAX 64     // messages between arrival and reply, without those that are kept
+#define SEND_MS 5000        // a peer that has not taken a reply by then is cut off
+#define SEND_CROWDED_MS 500 // or by then, when so much is held that others may soon have no room
 
 // Bytes of all messages together, from the moment a receive is posted to the end of its reply. Until a
 // message has come and its lines are counted it is taken for the largest one.
@@ -193,6 +194,19 @@ static bool begin_sending(struct ipc_context *context)
     return open;
 }
 
+// Half of what there may be is held by messages that have come. One peer that does not read must not keep all
+// of it, and so everybody else's requests from being read.
+static bool is_crowded(struct ipc *ipc)
+{
+    bool crowded;
+
+    pthread_mutex_lock(&ipc->lock);
+    crowded = ipc->busy - ipc->receiving > CONTEXTS_MAX / 2 ||
+              ipc->held - ipc->receiving * LARGEST > (BUDGET - LARGEST) / 2;
+    pthread_mutex_unlock(&ipc->lock);
+    return crowded;
+}
+
 void context_send(struct ipc_context *context, const struct buf *lines)
 {
     struct ipc *ipc = context->ipc;
@@ -214,7 +228,7 @@ void context_send(struct ipc_context *context, const struct buf *lines)
         return;
     }
     nng_aio_set_msg(context->aio, msg);
-    nng_aio_set_timeout(context->aio, SEND_MS);
+    nng_aio_set_timeout(context->aio, is_crowded(ipc) ? SEND_CROWDED_MS : SEND_MS);
     nng_ctx_send(context->ctx, context->aio); // the context may be in its next round when this returns
     end_call(ipc);
 }

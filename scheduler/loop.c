@@ -259,7 +259,8 @@ static int exit_code(enum err err)
     if (err == ERR_INVALID_FIELD) {
         return EXIT_CODE_CONFIG; // a target in the store that this build does not know
     }
-    return err == ERR_STORAGE_IO || err == ERR_STORAGE_FULL ? EXIT_CODE_IOERR : EXIT_CODE_SOFTWARE;
+    bool io = err == ERR_STORAGE_IO || err == ERR_STORAGE_FULL || err == ERR_OUTCOME_UNKNOWN;
+    return io ? EXIT_CODE_IOERR : EXIT_CODE_SOFTWARE;
 }
 
 // Those that ended, and those that workers hold; the targets have freed theirs, so the list of the live ones

@@ -91,6 +91,9 @@ void take_leases(struct loop *loop, struct turn *t)
 static void put_leased(struct buf *out, const struct delivery *d, struct mono now)
 {
     delivery_body(d, out);
+    if (buf_err(out) != ERR_OK) {
+        return; // there may be nothing to cut, and nothing is sent
+    }
     buf_cut(out, out->len - 1); // its closing brace
     field_put_time(out, "deadline",
                    (struct wall){wall_now().ms + mono_diff((struct mono){d->due.key}, now) / NS_PER_MS});
@@ -243,18 +246,38 @@ static void log_ingestion_operation(const struct request *request)
                trace_text(request->trace, trace));
 }
 
-// The queue as it is now; another request of the same turn may have deleted it since.
+// The queue as it is now, and in short when that cannot be told: it is done all the same. Another request of
+// the same turn may have deleted the queue since.
 static void reply_operated(struct loop *loop, const struct request *request, struct buf *out)
 {
-    int64_t id;
     log_operation(request);
-    if (engine_find_queue(loop->engine, request->queue.name, &id) == ERR_OK) {
-        answer_queue(loop, request->queue.name, out);
-        return;
+    enum err err = answer_queue(loop, request->queue.name, out);
+    if (err == ERR_UNKNOWN_QUEUE) {
+        reply_open(out);
+        field_put_string(out, "name", request->queue.name);
+        reply_close(out);
+    } else if (err != ERR_OK) {
+        reply_done(out);
     }
-    reply_open(out);
-    field_put_string(out, "name", request->queue.name);
-    reply_close(out);
+}
+
+static void reply_changed(struct loop *loop, const struct id *ingestion, struct buf *out)
+{
+    if (answer_ingestion(loop, ingestion, out) != ERR_OK) {
+        reply_done(out);
+    }
+}
+
+static void reply_queue(struct loop *loop, const char *name, struct buf *out)
+{
+    struct fault fault;
+    enum err err = answer_queue(loop, name, out);
+    if (err == ERR_UNKNOWN_QUEUE) {
+        (void)fault_set(&fault, err, "there is no queue \"%s\"", name);
+        reply_error(out, err, fault.detail);
+    } else if (err != ERR_OK) {
+        reply_error(out, err, "out of memory");
+    }
 }
 
 // A request that was carried out, or that only asks.
@@ -269,10 +292,10 @@ static void reply_good(struct loop *loop, const struct turn *t, const struct req
     case OP_CANCEL:
     case OP_RETRY:
         log_ingestion_operation(request);
-        answer_ingestion(loop, &request->ingestion.id, out);
+        reply_changed(loop, &request->ingestion.id, out);
         break;
     case OP_QUEUE_GET:
-        answer_queue(loop, request->queue.name, out);
+        reply_queue(loop, request->queue.name, out);
         break;
     case OP_QUEUE_PUT:
     case OP_QUEUE_PAUSE:

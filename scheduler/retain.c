@@ -137,7 +137,7 @@ enum err retain_step(struct loop *loop)
         return ERR_OK;
     }
     enum err err = step(loop);
-    if (err == ERR_OK || err == ERR_STORAGE_IO) {
+    if (err == ERR_OK || err == ERR_STORAGE_IO || err == ERR_OUTCOME_UNKNOWN) {
         return err;
     }
     if (!r->failing) { // the next tries would say the same

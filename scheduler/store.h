@@ -27,11 +27,16 @@ void store_close(struct store *store); // NULL is fine
 
 // ---- one transaction for each turn ----
 
+// Nothing may be promised from what the store holds before this has worked once: a process that was killed
+// between the writing of a commit and its sync leaves what reads as if it had been committed, and would be
+// gone with the power. Between transactions; costs nothing from then on.
+MUST_CHECK enum err store_confirm(struct store *store);
 MUST_CHECK enum err store_begin(struct store *store);
 // For what may be lost when the power goes: the commit costs no sync. The next transaction that is begun in
 // the usual way makes it durable with its own commit.
 MUST_CHECK enum err store_begin_lazy(struct store *store);
-// Durable when it returns ERR_OK. A transaction that wrote nothing costs no sync.
+// Durable when it returns ERR_OK. A transaction that wrote nothing costs no sync. ERR_OUTCOME_UNKNOWN: do not
+// go on, and say nothing of what it was for: the store may hold it when it is opened again.
 MUST_CHECK enum err store_commit(struct store *store);
 void store_rollback(struct store *store);
 // Housekeeping between transactions (checkpoints), when there is nothing better to do or it has become

@@ -216,6 +216,13 @@ enum err store_begin_lazy(struct store *store)
     return err == ERR_OK ? begin(store) : err;
 }
 
+// When the sync fails all of the commit is in the log: whoever reads that next takes it for committed.
+static bool failed_in_sync(struct store *store)
+{
+    int rc = sqlite3_extended_errcode(store->db);
+    return rc == SQLITE_IOERR_FSYNC || rc == SQLITE_IOERR_DIR_FSYNC;
+}
+
 enum err store_commit(struct store *store)
 {
     assert(store->in_transaction);
@@ -223,6 +230,7 @@ enum err store_commit(struct store *store)
     if (err == ERR_OK) {
         // Should SQLite have rolled back by itself, this fails as it must.
         err = stmt_run(store->statements[STMT_COMMIT]);
+        err = err != ERR_OK && failed_in_sync(store) ? ERR_OUTCOME_UNKNOWN : err;
     }
     if (err == ERR_OK) {
         store->in_transaction = false;

@@ -284,9 +284,10 @@ struct store {
     sqlite3 *db;
     sqlite3_stmt *statements[STATEMENTS];
     bool in_transaction;
-    bool lazy;      // commits may not be synced
-    bool no_room;   // there was none, and no checkpoint has made any since
-    int wal_frames; // in the write-ahead log after the last commit, checkpoints taken off
+    bool lazy;         // commits may not be synced
+    bool unsynced_log; // see store_confirm
+    bool no_room;      // there was none, and no checkpoint has made any since
+    int wal_frames;    // in the write-ahead log after the last commit, checkpoints taken off
     struct count_delta deltas[COUNT_DELTAS_MAX];
     size_t delta_count;
     int64_t last_entry;  // of the history; negative: not known

@@ -276,7 +276,10 @@ static enum err save_figures(struct loop *loop)
 
 static enum err transact(struct loop *loop, struct turn *t)
 {
-    enum err err = store_begin(loop->store);
+    enum err err = store_confirm(loop->store);
+    if (err == ERR_OK) {
+        err = store_begin(loop->store);
+    }
     if (err == ERR_OK) {
         apply_late(loop);
         err = settle(loop, t);
@@ -322,11 +325,27 @@ static enum err undo(struct loop *loop, struct turn *t, enum err why)
     t->settled = NULL;
     t->acked = NULL;
     loop->blocked_until = mono_add(t->now, BLOCKED_NS);
-    if (why == ERR_STORAGE_IO) {
+    if (why == ERR_STORAGE_IO || why == ERR_OUTCOME_UNKNOWN) {
         return why;
     }
     enum err err = recover(loop, &fault);
     return err == ERR_STORAGE_FULL ? ERR_OK : err;
+}
+
+// Their connections end with the process: those who asked ask the next one, and hear what has become of it.
+static void leave_unanswered(struct loop *loop, struct turn *t)
+{
+    struct inbox_item **end = &t->messages;
+    while (*end != NULL) {
+        end = &(*end)->next;
+    }
+    if (t->messages == NULL) {
+        return;
+    }
+    *end = loop->messages;
+    loop->messages_end = loop->messages == NULL ? end : loop->messages_end;
+    loop->messages = t->messages;
+    t->messages = NULL;
 }
 
 static void start_deliveries(struct loop *loop, struct turn *t)
@@ -392,6 +411,9 @@ enum err turn(struct loop *loop, struct mono now)
         reply_all(loop, &t, failed);
         end_overdue_leases(loop, now);
     } else {
+        if (fatal == ERR_OUTCOME_UNKNOWN) {
+            leave_unanswered(loop, &t);
+        }
         reply_none(&t);
     }
     turn_fini(&t);

@@ -10,6 +10,7 @@
 #include <netinet/in.h>
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/rep.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -55,8 +57,11 @@ static inline uint16_t gw_free_port(void)
     return ntohs(address.sin_port);
 }
 
-// Runs the gateway with these arguments (NULL at the end) and its standard error into log_fd.
-static inline pid_t gw_spawn(const char *const *arguments, int log_fd)
+#define FILES_AS_THEY_ARE 0
+
+// Runs the gateway with these arguments (NULL at the end), its standard error into log_fd, and so many
+// descriptors at the most.
+static inline pid_t gw_spawn_limited(const char *const *arguments, int log_fd, rlim_t files)
 {
     char *argv[24] = {strdup("sluice-gateway")};
     struct program_path program = program_path("sluice-gateway");
@@ -70,8 +75,11 @@ static inline pid_t gw_spawn(const char *const *arguments, int log_fd)
     pid_t pid = fork();
     cr_assert(pid >= 0);
     if (pid == 0) {
+        const struct rlimit limit = {files, files};
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         dup2(log_fd, STDERR_FILENO);
+        if (files != FILES_AS_THEY_ARE && setrlimit(RLIMIT_NOFILE, &limit) != 0)
+            _exit(126);
         execve(program.text, argv, env);
         _exit(127);
     }
@@ -79,6 +87,11 @@ static inline pid_t gw_spawn(const char *const *arguments, int log_fd)
     for (size_t i = 0; argv[i]; i++)
         free(argv[i]);
     return pid;
+}
+
+static inline pid_t gw_spawn(const char *const *arguments, int log_fd)
+{
+    return gw_spawn_limited(arguments, log_fd, FILES_AS_THEY_ARE);
 }
 
 static inline int gw_exit_code(pid_t pid)
@@ -105,8 +118,8 @@ static inline void gw_log_wait(const struct gw *gw, const char *word)
     }
 }
 
-// Starts it, with up to two more options; the scheduler's place stays empty.
-static inline struct gw gw_start(const char *option, const char *value)
+// Starts it, with these options besides; the scheduler's place stays empty.
+static inline struct gw gw_start_limited(const char *const *options, rlim_t files)
 {
     struct gw gw = {.port = gw_free_port(), .dir = "/tmp/gw-test-XXXXXX"};
     char listen_url[64];
@@ -116,12 +129,22 @@ static inline struct gw gw_start(const char *option, const char *value)
     cr_assert(snprintf(listen_url, sizeof(listen_url), "http://127.0.0.1:%u", gw.port) <
               (int)sizeof(listen_url));
     cr_assert_eq(pipe(log), 0);
-    const char *arguments[] = {"--listen", listen_url, "--scheduler", gw.url, option, value, NULL};
-    gw.pid = gw_spawn(arguments, log[1]);
+    const char *arguments[16] = {"--listen", listen_url, "--scheduler", gw.url};
+    for (size_t i = 0; options[i]; i++) {
+        cr_assert(i + 5 < COUNT(arguments));
+        arguments[i + 4] = options[i];
+    }
+    gw.pid = gw_spawn_limited(arguments, log[1], files);
     close(log[1]);
     gw.log = log[0];
     gw_log_wait(&gw, "ready");
     return gw;
+}
+
+// With up to one more option.
+static inline struct gw gw_start(const char *option, const char *value)
+{
+    return gw_start_limited(LIST(option, value), FILES_AS_THEY_ARE);
 }
 
 static inline void gw_stop(struct gw *gw)

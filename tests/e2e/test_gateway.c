@@ -251,7 +251,8 @@ Test(gateway, expect_100_continue)
 // NNG itself would wait for ever.
 Test(gateway, a_first_request_that_never_comes_is_hung_up_on)
 {
-    struct gw gw = gw_start("--timeout", "300ms");
+    struct gw gw =
+        gw_start_limited(LIST("--timeout", "300ms", "--transfer-timeout", "500ms"), FILES_AS_THEY_ARE);
     int silent = gw_connect(&gw);
     int half = gw_connect(&gw);
     gw_say(half, "GET /healthz HTTP/1.1\r\nHo");

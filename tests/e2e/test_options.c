@@ -85,6 +85,8 @@ static const struct {
      "http://HOST:PORT"},
     {GATEWAY, "--scheduler", "SLUICE_SCHEDULER", {"tcp://127.0.0.1:1", "ipc://", "/tmp/s"}, "ipc://"},
     {GATEWAY, "--timeout", "SLUICE_TIMEOUT", {"5", "0s", "soon", "6m"}, "duration"},
+    {GATEWAY, "--idle-timeout", "SLUICE_IDLE_TIMEOUT", {"0s", "2h", "60"}, "1h"},
+    {GATEWAY, "--transfer-timeout", "SLUICE_TRANSFER_TIMEOUT", {"9ms", "6m", "soon"}, "5m"},
     {GATEWAY, "--max-body", "SLUICE_MAX_BODY", {"16MiB", "0", "large"}, "15MiB"},
 };
 

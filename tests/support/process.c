@@ -3,6 +3,7 @@
 #include "tests/support/wait.h"
 
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -138,6 +139,33 @@ int process_run(const struct process_plan *plan)
 {
     struct process process = process_start(plan);
     return process_wait(&process);
+}
+
+size_t process_files(pid_t pid)
+{
+    char path[64];
+    size_t count = 0;
+    const struct dirent *entry;
+    cr_assert(snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid) > 0);
+    DIR *dir = opendir(path);
+    cr_assert_not_null(dir);
+    while ((entry = readdir(dir))) {
+        count += entry->d_name[0] != '.';
+    }
+    closedir(dir);
+    return count;
+}
+
+size_t process_resident(pid_t pid)
+{
+    char path[64];
+    cr_assert(snprintf(path, sizeof(path), "/proc/%d/status", (int)pid) > 0);
+    char *status = file_text(path);
+    const char *line = strstr(status, "VmRSS:");
+    cr_assert_not_null(line, "%s", status);
+    size_t kib = strtoul(line + strlen("VmRSS:"), NULL, 10);
+    free(status);
+    return kib;
 }
 
 char *file_text(const char *path)

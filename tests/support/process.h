@@ -5,6 +5,7 @@
 #define SLUICE_TESTS_SUPPORT_PROCESS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -45,6 +46,10 @@ int process_wait(struct process *process);
 int process_end(struct process *process, int signal);
 // Starts it, and waits for its end.
 int process_run(const struct process_plan *plan);
+
+// What a process holds, by /proc: its open descriptors, and its memory that is resident, in KiB.
+size_t process_files(pid_t pid);
+size_t process_resident(pid_t pid);
 
 // A whole file, NUL-terminated, to be freed; "" when it cannot be read.
 char *file_text(const char *path);

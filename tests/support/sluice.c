@@ -161,6 +161,12 @@ int sluice_run(const struct sluice *sluice, enum part part, const char *const *a
     return code;
 }
 
+int sluice_try(struct sluice *sluice, enum part part)
+{
+    sluice->part[part] = start(sluice, part);
+    return process_ready(&sluice->part[part]) ? 0 : process_wait(&sluice->part[part]);
+}
+
 void sluice_kill(struct sluice *sluice, enum part part)
 {
     cr_assert_eq(process_end(&sluice->part[part], SIGKILL), 128 + SIGKILL);

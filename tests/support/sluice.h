@@ -50,6 +50,8 @@ void sluice_cleanup(void);
 
 // Starts one part and waits until it is ready.
 void sluice_launch(struct sluice *sluice, enum part part);
+// The same for one that may end before it is ready: 0 when it is, else how it ended (as in process.h).
+int sluice_try(struct sluice *sluice, enum part part);
 // Runs one with just these arguments and variables until it ends, in the sluice's directory, and gives its
 // exit code; what it wrote to its standard output and error is the caller's to free.
 int sluice_run(const struct sluice *sluice, enum part part, const char *const *arguments,
