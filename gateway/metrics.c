@@ -126,6 +126,6 @@ void metrics_answer(const struct metrics *metrics, const struct metrics_now *now
     put_requests(metrics, out);
     put_forward(&now->forward, out);
     put_process(metrics, now, out);
-    bool is_up = reply->ok && reply_parse_text(reply, out) == ERR_OK;
+    bool is_up = reply->ok && reply_parse_metrics(reply, out) == ERR_OK;
     metric_single(out, &up, is_up);
 }

@@ -57,7 +57,7 @@ void reply_ping(struct buf *out)
     reply_close(out);
 }
 
-void reply_text(struct buf *out, const struct buf *text)
+void reply_metrics(struct buf *out, const struct buf *text)
 {
     reply_open(out);
     buf_str(out, ",\"text\":");
@@ -162,7 +162,7 @@ enum err reply_parse_ingest(const struct reply *reply, struct id *ingestion, boo
     return at < end && (*at == ',' || *at == '}') ? ERR_OK : ERR_INTERNAL;
 }
 
-enum err reply_parse_text(const struct reply *reply, struct buf *text)
+enum err reply_parse_metrics(const struct reply *reply, struct buf *text)
 {
     static const struct json_limits limits = {.max_elements = 16, .max_depth = 4};
     struct json json;

@@ -296,7 +296,7 @@ static void answer_metrics(const struct loop *loop, struct buf *out)
     buf_init(&text);
     metrics_put(&loop->metrics, &source, &text);
     if (buf_err(&text) == ERR_OK) {
-        reply_text(out, &text);
+        reply_metrics(out, &text);
     } else {
         reply_error(out, ERR_NO_MEMORY, "out of memory");
     }
