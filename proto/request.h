@@ -10,6 +10,7 @@
 #include "common/json.h"
 #include "proto/ids.h"
 #include "proto/queue_change.h"
+#include "proto/trace.h"
 #include "proto/words.h"
 
 enum op {
@@ -32,6 +33,7 @@ enum op {
     OP_EXTEND,
     OP_STATS,
     OP_BACKUP,
+    OP_METRICS,
 };
 
 struct ingest_request {
@@ -103,6 +105,7 @@ struct backup_request {
 
 struct request {
     enum op op;
+    struct trace *trace; // owned; NULL when nothing of it was given
     union {
         struct ingest_request ingest;
         struct status_request status;

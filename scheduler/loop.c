@@ -124,6 +124,7 @@ static enum err wait_until(struct wait *wait, struct mono wake, int64_t wake_wal
             return errno == ECANCELED ? ERR_OK : ERR_INTERNAL; // the clock was set: look at it anew
         }
     }
+    log_flush();
     struct epoll_event event;
     int n = epoll_wait(wait->epoll, &event, 1, -1);
     return n >= 0 || errno == EINTR ? ERR_OK : ERR_INTERNAL;
@@ -325,6 +326,7 @@ int loop_run(struct loop *loop)
     loop->next_failure_log = loop->blocked_until;
     loop->started = mono_now();
     backup_init(&loop->backup);
+    loop->metrics.started = wall_now();
     enum err err = start(loop, &wait, &fault);
     if (err == ERR_OK) {
         log_line(LOG_LEVEL_INFO, "loop", "ready", "ipc=%s version=%s", loop->ipc_url, SLUICE_VERSION);

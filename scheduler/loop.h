@@ -8,6 +8,7 @@
 #include "scheduler/inbox.h"
 #include "scheduler/ipc.h"
 #include "scheduler/lease.h"
+#include "scheduler/metrics.h"
 #include "scheduler/routes.h"
 #include "scheduler/store.h"
 #include "scheduler/target.h"
@@ -66,6 +67,7 @@ struct loop {
     struct mono started;
     uint64_t commits;
     uint64_t requests;
+    struct metrics metrics;
 };
 
 // Runs until a signal ends it or the store fails. The store is open and configured (settings.h). Returns the

@@ -185,6 +185,7 @@ static enum err take_over_lease(struct loop *loop, struct in_flight_row *row, co
     d->queue = row->key.queue;
     d->place = row->key.place;
     d->ingestion = row->ingestion;
+    d->trace = row->trace;
     d->batch = batch_id(&row->ingestion, row->key.place.index);
     d->attempt = row->attempt;
     d->excused = row->excused;

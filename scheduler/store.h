@@ -47,6 +47,9 @@ void store_end_reading(struct store *store);
 // urgent. Returns quickly when nothing is due.
 MUST_CHECK enum err store_tend(struct store *store);
 
+// The bytes of its files: the data, and the log of what is not yet in it. 0 where there is none.
+void store_size(struct store *store, uint64_t *data, uint64_t *log);
+
 // ---- start-up ----
 
 // The boot the stored moments belong to, the flags of the last start (a small text, "" at first), and what is
@@ -82,6 +85,7 @@ struct in_flight_row {
     bool leased; // to a worker; what follows is meaningful
     struct id lease;
     struct mono lease_until;
+    struct trace trace;
     char *ids; // owned; NULL when not leased
 };
 // The caller frees with store_free_in_flight.
@@ -127,8 +131,9 @@ struct insert {
     int64_t queue;
     uint32_t batch_size;
     struct wall now;
-    int64_t accepted_ns; // now, on the age clock
-    bool only_replay;    // nothing new is to be made
+    int64_t accepted_ns;       // now, on the age clock
+    bool only_replay;          // nothing new is to be made
+    const struct trace *trace; // what is kept of it beside its content; NULL: nothing; borrowed
     // out
     enum insert_result result;
     int64_t seq;         // INSERT_NEW
@@ -153,7 +158,8 @@ struct dispatch_row {
     uint32_t attempt; // this one, from 1
     uint32_t excused; // attempts so far that do not count against max_attempts
     struct id ingestion;
-    char *ids; // the batch's IDs, as in struct ids; owned by the caller
+    struct trace trace; // what the ingestion came with
+    char *ids;          // the batch's IDs, as in struct ids; owned by the caller
 };
 // Takes each batch (which is waiting) out of the waiting ones, marks it in flight and adds it to the history,
 // in this order.

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define PAGE_BYTES 4096
 #define CHECKPOINT_FRAMES ((8 << 20) / PAGE_BYTES) // a checkpoint is worth its sync
@@ -118,6 +119,18 @@ bool column_text(sqlite3_stmt *stmt, int column, char *text, size_t size)
     memcpy(text, from, len);
     text[len] = '\0';
     return true;
+}
+
+void column_trace(sqlite3_stmt *stmt, int column, struct trace *trace)
+{
+    char text[REQUEST_ID_MAX + 1];
+    *trace = (struct trace){.request_id = ""};
+    if (column_text(stmt, column, text, sizeof text) && request_id_valid(text)) {
+        memcpy(trace->request_id, text, sizeof text);
+    }
+    if (column_text(stmt, column + 1, text, sizeof text)) {
+        (void)traceparent_parse(text, trace->traceparent);
+    }
 }
 
 void bind_id(sqlite3_stmt *stmt, int parameter, const struct id *id)
@@ -252,6 +265,19 @@ void store_rollback(struct store *store)
     end_transaction(store);
     store->delta_count = 0;
     store->last_entry = -1;
+}
+
+static uint64_t file_size(const char *path)
+{
+    struct stat info;
+    return path != NULL && stat(path, &info) == 0 && info.st_size > 0 ? (uint64_t)info.st_size : 0;
+}
+
+void store_size(struct store *store, uint64_t *data, uint64_t *log)
+{
+    const char *path = sqlite3_db_filename(store->db, "main");
+    *data = file_size(path);
+    *log = file_size(path != NULL ? sqlite3_filename_wal(path) : NULL);
 }
 
 enum err store_written(struct store *store, enum err err)

@@ -77,7 +77,8 @@
     X(QUEUE_NAME, "SELECT name FROM queue WHERE id = ?1 UNION ALL "                                          \
                   "SELECT name FROM deleted_queue WHERE id = ?1")                                            \
     X(IN_FLIGHT, "SELECT i.queue, i.priority, b.seq, b.idx, b.attempts, b.excused, b.lease, b.due_ns, "      \
-                 "i.id, i.marks, i.batch_size, i.id_count, i.ids FROM batch b INDEXED BY batch_in_flight "   \
+                 "i.id, i.marks, i.batch_size, i.id_count, i.ids, i.request_id, i.traceparent FROM batch b " \
+                 "INDEXED BY batch_in_flight "                                                               \
                  "CROSS JOIN ingestion i ON i.seq = b.seq WHERE b.state = 0 ORDER BY b.seq, b.idx")          \
     /* runs of waiting batches */                                                                            \
     X(READ_RUNS, /* a merge of two that are in order: nothing is sorted */                                   \
@@ -123,9 +124,11 @@
     /* ingestions */                                                                                         \
     X(INSERT_INGESTION,                                                                                      \
       "INSERT INTO ingestion (queue, priority, batch_size, id_count, batch_count, created_ms, accepted_ns, " \
-      "not_before_ms, deadline_ms, next_idx, waiting, marks, since, fresh, id, idempotency_key, ids) "       \
-      "VALUES "                                                                                              \
-      "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, ?10, ?11, ?12, ?13, ?14, ?15, ?16) ON CONFLICT DO NOTHING")   \
+      "not_before_ms, deadline_ms, next_idx, waiting, marks, since, fresh, id, idempotency_key, ids, "       \
+      "request_id, "                                                                                         \
+      "traceparent) VALUES "                                                                                 \
+      "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) ON CONFLICT DO " \
+      "NOTHING")                                                                                             \
     X(FIND_ID, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE id = ?1")                                  \
     X(FIND_KEY, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE idempotency_key = ?1")                    \
     X(FIND_SEQ, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE seq = ?1")                                \
@@ -158,8 +161,10 @@
     X(READ_SHORT_IDS, "SELECT ids FROM ingestion WHERE seq = ?1")                                            \
     X(READ_IDS, "SELECT text FROM ids WHERE seq = ?1 AND chunk >= ?2 ORDER BY chunk")                        \
     /* batches */                                                                                            \
-    X(READ_TO_START, "SELECT id, batch_size, id_count, next_idx, batch_count, fresh, since, ids FROM "       \
-                     "ingestion WHERE seq = ?1")                                                             \
+    X(READ_TO_START,                                                                                         \
+      "SELECT id, batch_size, id_count, next_idx, batch_count, fresh, since, ids, request_id, "              \
+      "traceparent FROM ingestion "                                                                          \
+      "WHERE seq = ?1")                                                                                      \
     X(START_BATCH, "INSERT INTO batch (seq, idx, queue, state, attempts, excused, triggered_ms, due_ns, "    \
                    "lease) VALUES (?1, ?2, ?3, 0, 1, 0, ?4, ?5, ?6)")                                        \
     X(START_AGAIN, "INSERT INTO batch (seq, idx, queue, state, attempts, excused, triggered_ms, due_ns, "    \
@@ -231,7 +236,8 @@
                 "ORDER BY finished_ns, seq LIMIT 1")                                                         \
     X(DELETE_INGESTION, "DELETE FROM ingestion WHERE seq = ?1")                                              \
     X(DELETE_STUB, "DELETE FROM ingestion WHERE id = x''")                                                   \
-    X(MAKE_STUB, "UPDATE ingestion SET id = x'', idempotency_key = NULL, ids = NULL, finished_ns = NULL "    \
+    X(MAKE_STUB, "UPDATE ingestion SET id = x'', idempotency_key = NULL, ids = NULL, request_id = NULL, "    \
+                 "traceparent = NULL, finished_ns = NULL "                                                   \
                  "WHERE seq = ?1")                                                                           \
     X(NEXT_GONE, "SELECT seq, batches, chunks FROM gone WHERE seq > 0 ORDER BY seq LIMIT 1")                 \
     X(SAVE_GONE, "INSERT INTO gone (seq, batches, chunks) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET "    \
@@ -321,6 +327,8 @@ bool column_id(sqlite3_stmt *stmt, int column, struct id *id);
 bool column_priority(sqlite3_stmt *stmt, int column, enum priority *priority);
 // False when the text does not fit.
 bool column_text(sqlite3_stmt *stmt, int column, char *text, size_t size);
+// The columns request_id and traceparent. What could not be ours is none.
+void column_trace(sqlite3_stmt *stmt, int column, struct trace *trace);
 void bind_id(sqlite3_stmt *stmt, int parameter, const struct id *id);
 void bind_text_or_null(sqlite3_stmt *stmt, int parameter, const char *text);
 

@@ -50,6 +50,12 @@ static const struct {
     const char *allowed; // part of what the line says
 } options[] = {
     {SCHEDULER, "--rate", "SLUICE_RATE", {"fast", "0/s", "1/0s", "-1/s", "1/5", "1/5s ", "1.5/s"}, "1/5s"},
+    {SCHEDULER, "--log-format", "SLUICE_LOG_FORMAT", {"xml", "JSON", "json "}, "logfmt or json"},
+    {SCHEDULER, "--log-level", "SLUICE_LOG_LEVEL", {"trace", "INFO", "1"}, "debug, info, warning or error"},
+    {SCHEDULER, "--access-log", "SLUICE_ACCESS_LOG", {"yes", "1", "On"}, "on or off"},
+    {GATEWAY, "--log-format", "SLUICE_LOG_FORMAT", {"xml"}, "logfmt or json"},
+    {GATEWAY, "--log-level", "SLUICE_LOG_LEVEL", {"trace"}, "debug, info, warning or error"},
+    {GATEWAY, "--access-log", "SLUICE_ACCESS_LOG", {"yes"}, "on or off"},
     {SCHEDULER, "--burst", "SLUICE_BURST", {"0", "-1", "x", "1e3"}, "from 1 to"},
     {SCHEDULER, "--concurrency", "SLUICE_CONCURRENCY", {"0", "many"}, "from 1 to"},
     {SCHEDULER, "--batch-size", "SLUICE_BATCH_SIZE", {"0", "60001", "3x"}, "from 1 to 60000"},
