@@ -12,6 +12,8 @@
 enum exit_code {
     EXIT_CODE_OK = 0,
     EXIT_CODE_USAGE = 64,       // a bad flag or value
+    EXIT_CODE_DATAERR = 65,     // what was to be checked is wrong
+    EXIT_CODE_NOINPUT = 66,     // what was to be read is not there
     EXIT_CODE_UNAVAILABLE = 69, // a needed peer, port or lock is taken or absent
     EXIT_CODE_SOFTWARE = 70,    // out of memory, or our own defect
     EXIT_CODE_CANTCREAT = 73,   // a file or directory cannot be created

@@ -101,29 +101,29 @@ void put_queue(const struct loop *loop, const struct queue_view *view, struct bu
     buf_char(out, '}');
 }
 
-void answer_queue(const struct loop *loop, const char *name, struct buf *out)
+enum err answer_queue(const struct loop *loop, const char *name, struct buf *out)
 {
     int64_t id;
     struct queue_view view;
     struct buf object;
-    if (engine_find_queue(loop->engine, name, &id) != ERR_OK ||
-        engine_view_by_id(loop->engine, id, mono_now(), &view) != ERR_OK) {
-        struct fault fault;
-        (void)fault_set(&fault, ERR_UNKNOWN_QUEUE, "there is no queue \"%s\"", name);
-        reply_error(out, fault.err, fault.detail);
-        return;
+    enum err err = engine_find_queue(loop->engine, name, &id);
+    if (err == ERR_OK) {
+        err = engine_view_by_id(loop->engine, id, mono_now(), &view);
+    }
+    if (err != ERR_OK) {
+        return err;
     }
     buf_init(&object);
     put_queue(loop, &view, &object);
-    if (buf_err(&object) == ERR_OK) {
+    err = buf_err(&object);
+    if (err == ERR_OK) {
         reply_open(out);
         buf_char(out, ',');
         buf_put(out, object.data + 1, object.len - 2); // its members
         reply_close(out);
-    } else {
-        reply_error(out, ERR_NO_MEMORY, "out of memory");
     }
     buf_fini(&object);
+    return err;
 }
 
 void answer_queues(const struct loop *loop, const struct queue_list_request *request, struct buf *out)

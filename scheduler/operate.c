@@ -112,7 +112,10 @@ static enum err put_row(struct loop *loop, struct turn *t, struct ipc_request *r
     bool made = row->id == 0;
     const struct target *old = made ? NULL : routes_find(&loop->routes, row->id);
     bool moved = old != NULL && strcmp(target_text(old), row->target) != 0;
-    enum err err = store_save_queue(loop->store, row);
+    enum err err = made ? ERR_OK : store_note_change(loop->store, row->id, CHANGE_SETTINGS, t->now);
+    if (err == ERR_OK) {
+        err = store_save_queue(loop->store, row);
+    }
     if (err == ERR_OK && made) {
         err = store_save_figures(loop->store, &row->id, &row->figures, 1);
     }
@@ -164,8 +167,13 @@ static enum err delete_queue(struct loop *loop, struct turn *t, struct ipc_reque
     if (engine_check_empty(loop->engine, queue, &r->fault) != ERR_OK) {
         return ERR_OK;
     }
-    enum err err = store_delete_queue(loop->store, queue);
+    const struct queue_totals totals = metrics_leaving(loop->engine, &loop->routes, queue, t->now);
+    enum err err = store_note_change(loop->store, queue, CHANGE_SETTINGS, t->now);
     if (err == ERR_OK) {
+        err = store_delete_queue(loop->store, queue);
+    }
+    if (err == ERR_OK) {
+        totals_add(&t->gone, &totals);
         send_workers_away(loop, t, queue);
         engine_remove_queue(loop->engine, queue);
         routes_remove(&loop->routes, queue);
@@ -186,8 +194,11 @@ static enum err operate_queue(struct loop *loop, struct turn *t, struct ipc_requ
         loop->retries = true;
         return store_ask_retry(loop->store, queue, 1, INT64_MAX);
     }
-    engine_pause(loop->engine, queue, r->request.op == OP_QUEUE_PAUSE ? PAUSE_ON : PAUSE_OFF);
-    return ERR_OK;
+    enum err err = store_note_change(loop->store, queue, CHANGE_SETTINGS, t->now);
+    if (err == ERR_OK) {
+        engine_pause(loop->engine, queue, r->request.op == OP_QUEUE_PAUSE ? PAUSE_ON : PAUSE_OFF);
+    }
+    return err;
 }
 
 enum err operate(struct loop *loop, struct turn *t, struct ipc_request *r)
@@ -216,6 +227,8 @@ enum err operate(struct loop *loop, struct turn *t, struct ipc_request *r)
     case OP_QUEUE_GET:
     case OP_LEASE:
     case OP_STATS:
+    case OP_BACKUP:
+    case OP_METRICS:
         break;
     }
     return ERR_INTERNAL;

@@ -326,7 +326,10 @@ static enum err rebase_all(struct store *store, struct queue_row *rows, size_t c
     enum err err = store_rebase_moments(store, now);
     for (size_t i = 0; i < count && err == ERR_OK; i++) {
         rebase(&rows[i], now, now_wall);
-        err = store_save_figures(store, &rows[i].id, &rows[i].figures, 1);
+        err = store_note_change(store, rows[i].id, CHANGE_BOOT, now);
+        if (err == ERR_OK) {
+            err = store_save_figures(store, &rows[i].id, &rows[i].figures, 1);
+        }
     }
     return err;
 }
@@ -372,6 +375,9 @@ static enum err apply_flags(struct store *store, struct queue_row *rows, size_t 
         if (existed && (change.given & (SETTING_RATE | SETTING_BURST)) != 0) {
             row->figures.bucket =
                 bucket_empty(row->settings.rate, rate_burst(row->settings.rate, row->settings.burst), now);
+        }
+        if (err == ERR_OK && existed) {
+            err = store_note_change(store, row->id, CHANGE_SETTINGS, now);
         }
         if (err == ERR_OK) {
             err = store_save_queue(store, row);

@@ -27,16 +27,28 @@ void store_close(struct store *store); // NULL is fine
 
 // ---- one transaction for each turn ----
 
+// Nothing may be promised from what the store holds before this has worked once: a process that was killed
+// between the writing of a commit and its sync leaves what reads as if it had been committed, and would be
+// gone with the power. Between transactions; costs nothing from then on.
+MUST_CHECK enum err store_confirm(struct store *store);
 MUST_CHECK enum err store_begin(struct store *store);
 // For what may be lost when the power goes: the commit costs no sync. The next transaction that is begun in
 // the usual way makes it durable with its own commit.
 MUST_CHECK enum err store_begin_lazy(struct store *store);
-// Durable when it returns ERR_OK. A transaction that wrote nothing costs no sync.
+// Durable when it returns ERR_OK. A transaction that wrote nothing costs no sync. ERR_OUTCOME_UNKNOWN: do not
+// go on, and say nothing of what it was for: the store may hold it when it is opened again.
 MUST_CHECK enum err store_commit(struct store *store);
 void store_rollback(struct store *store);
+// Outside of a transaction: what is read between the two is of one moment, and costs less than read by read.
+// To begin again, or to end what has not begun, does nothing.
+void store_begin_reading(struct store *store);
+void store_end_reading(struct store *store);
 // Housekeeping between transactions (checkpoints), when there is nothing better to do or it has become
 // urgent. Returns quickly when nothing is due.
 MUST_CHECK enum err store_tend(struct store *store);
+
+// The bytes of its files: the data, and the log of what is not yet in it. 0 where there is none.
+void store_size(struct store *store, uint64_t *data, uint64_t *log);
 
 // ---- start-up ----
 
@@ -73,6 +85,7 @@ struct in_flight_row {
     bool leased; // to a worker; what follows is meaningful
     struct id lease;
     struct mono lease_until;
+    struct trace trace;
     char *ids; // owned; NULL when not leased
 };
 // The caller frees with store_free_in_flight.
@@ -101,6 +114,11 @@ MUST_CHECK enum err store_save_queue(struct store *store, struct queue_row *row)
 MUST_CHECK enum err store_delete_queue(struct store *store, int64_t queue);
 // The name of a queue that is there or was deleted. ERR_NOT_FOUND.
 MUST_CHECK enum err store_queue_name(struct store *store, int64_t queue, char name[static QUEUE_NAME_SIZE]);
+// To be called before something of a queue changes that bears on when it may dispatch: keeps in the history
+// what was in force up to `now`. CHANGE_BOOT: the monotonic clock has begun anew.
+enum change_kind { CHANGE_SETTINGS, CHANGE_BOOT };
+MUST_CHECK enum err store_note_change(struct store *store, int64_t queue, enum change_kind kind,
+                                      struct mono now);
 // Saves what changed of queues.
 MUST_CHECK enum err store_save_figures(struct store *store, const int64_t *queues,
                                        const struct queue_figures *figures, size_t count);
@@ -113,8 +131,9 @@ struct insert {
     int64_t queue;
     uint32_t batch_size;
     struct wall now;
-    int64_t accepted_ns; // now, on the age clock
-    bool only_replay;    // nothing new is to be made
+    int64_t accepted_ns;       // now, on the age clock
+    bool only_replay;          // nothing new is to be made
+    const struct trace *trace; // what is kept of it beside its content; NULL: nothing; borrowed
     // out
     enum insert_result result;
     int64_t seq;         // INSERT_NEW
@@ -131,6 +150,7 @@ MUST_CHECK enum err store_insert(struct store *store, struct insert *inserts, si
 struct dispatch_row {
     struct batch_key key;
     struct wall now;
+    struct mono at; // the same moment, for the history
     bool leased;
     struct id lease;         // leased
     struct mono lease_until; // leased
@@ -138,9 +158,11 @@ struct dispatch_row {
     uint32_t attempt; // this one, from 1
     uint32_t excused; // attempts so far that do not count against max_attempts
     struct id ingestion;
-    char *ids; // the batch's IDs, as in struct ids; owned by the caller
+    struct trace trace; // what the ingestion came with
+    char *ids;          // the batch's IDs, as in struct ids; owned by the caller
 };
-// Takes each batch (which is waiting) out of the waiting ones and marks it in flight.
+// Takes each batch (which is waiting) out of the waiting ones, marks it in flight and adds it to the history,
+// in this order.
 MUST_CHECK enum err store_dispatch(struct store *store, struct dispatch_row *rows, size_t count);
 
 // Ends the attempts of batches in flight: final, in backoff, or back to their place among the waiting; and
@@ -202,6 +224,27 @@ struct removed {
 #define CHUNK_ROWS 4u // a chunk of 1,024 IDs counts as so many rows, since it has pages of its own
 MUST_CHECK enum err store_remove_old(struct store *store, int64_t finished_by_ns, size_t max_rows,
                                      struct removed *removed);
+
+// ---- a copy of it all ----
+
+struct store_copy;
+// Begins a copy in a file of its own, which must not be there (nor one of that name with ".part" behind it).
+// Its name comes when it is complete. ERR_STORAGE_UNAVAILABLE, which says why, or ERR_NO_MEMORY. The caller
+// ends it with store_copy_end, before the store is closed.
+MUST_CHECK enum err store_copy_begin(struct store *store, const char *path, struct store_copy **copy,
+                                     struct fault *fault);
+struct store_copied {
+    uint64_t pages; // of the store
+    uint64_t left;  // of them
+    bool done;
+};
+// Copies so many pages more, between transactions. Whatever is written meanwhile is in it as well: when it is
+// done, it is the store of that moment. It is not synced to disk. ERR_STORAGE_UNAVAILABLE: it cannot be
+// completed.
+MUST_CHECK enum err store_copy_step(struct store_copy *copy, int pages, struct store_copied *copied,
+                                    struct fault *fault);
+// Frees it; what is not complete is removed. NULL is fine.
+void store_copy_end(struct store_copy *copy);
 
 // ---- the status table ----
 

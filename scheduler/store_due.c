@@ -84,15 +84,24 @@ static enum err read_due(struct store *store, int64_t queue, enum due_kind kind,
 static enum err end_backoff(struct store *store, int64_t queue, const struct returned_row *row)
 {
     struct batch_key key = {queue, {row->priority, row->run.seq, row->run.first}};
-    enum err err = stmt_run_one(BIND(store, STMT_PROMOTE_BATCH, row->run.seq, row->run.first));
+    int64_t since;
+    enum err err = history_last(store, &since);
+    if (err == ERR_OK) {
+        err = stmt_run_one(BIND(store, STMT_PROMOTE_BATCH, row->run.seq, row->run.first, since));
+    }
     return err == ERR_OK ? waiting_return(store, &key) : err;
 }
 
 static enum err start_scheduled(struct store *store, int64_t queue, const struct returned_row *row)
 {
-    sqlite3_stmt *stmt = BIND(store, STMT_COUNT_START, row->run.seq);
+    int64_t since;
     bool found;
-    enum err err = stmt_next(stmt, &found);
+    enum err err = history_last(store, &since);
+    if (err != ERR_OK) {
+        return err;
+    }
+    sqlite3_stmt *stmt = BIND(store, STMT_COUNT_START, row->run.seq, since);
+    err = stmt_next(stmt, &found);
     if (err != ERR_OK || !found) {
         return err != ERR_OK ? err : ERR_STORAGE_IO;
     }

@@ -48,7 +48,7 @@ static enum err refuse_readonly(const char *path, struct fault *fault)
 
 // Looks at the header (https://www.sqlite.org/fileformat.html#the_database_header) before SQLite does,
 // because merely opening another program's database can change it.
-static enum err check_header(const char *path, bool *exists, struct fault *fault)
+enum err store_check_header(const char *path, bool *exists, struct fault *fault)
 {
     uint8_t header[100];
     *exists = true;
@@ -63,7 +63,8 @@ static enum err check_header(const char *path, bool *exists, struct fault *fault
         close(fd);
     }
     if (len < 0) {
-        return fault_set(fault, ERR_STORAGE_REFUSED, "cannot read %s: %s", path, strerror(reason));
+        return fault_set(fault, reason == EIO ? ERR_STORAGE_IO : ERR_STORAGE_REFUSED, "cannot read %s: %s",
+                         path, strerror(reason));
     }
     if (len < (ssize_t)sizeof header || memcmp(header, "SQLite format 3", 16) != 0 ||
         big_endian_u32(header + 68) != STORE_APPLICATION_ID) {
@@ -92,14 +93,21 @@ static enum err refuse(sqlite3 *db, int rc, const char *path, struct fault *faul
     }
 }
 
-static bool sync_directory(const char *dir)
+static bool sync_file(const char *path, int flags)
 {
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = open(path, flags | O_CLOEXEC);
     bool synced = fd >= 0 && fsync(fd) == 0;
+    int reason = errno;
     if (fd >= 0) {
         close(fd);
     }
+    errno = reason;
     return synced;
+}
+
+static bool sync_directory(const char *dir)
+{
+    return sync_file(dir, O_RDONLY | O_DIRECTORY);
 }
 
 // Fills an empty file. Not yet in write-ahead mode, so that all of it is in this one file when it gets its
@@ -173,7 +181,24 @@ static enum err create(const struct paths *paths, struct fault *fault)
     return err;
 }
 
-static int user_version(sqlite3 *db, int64_t *version)
+enum err store_confirm(struct store *store)
+{
+    if (!store->unsynced_log) {
+        return ERR_OK;
+    }
+    const char *log = sqlite3_filename_wal(sqlite3_db_filename(store->db, "main"));
+    char dir[PATH_MAX];
+    (void)snprintf(dir, sizeof dir, "%.*s", (int)(strrchr(log, '/') - log), log);
+    errno = 0;
+    bool synced = sync_file(log, O_RDONLY) || errno == ENOENT; // SQLite may have found it of no use
+    if (!synced || !sync_directory(dir)) {
+        return errno == ENOSPC || errno == EDQUOT ? ERR_STORAGE_FULL : ERR_STORAGE_IO;
+    }
+    store->unsynced_log = false;
+    return ERR_OK;
+}
+
+int store_user_version(sqlite3 *db, int64_t *version)
 {
     sqlite3_stmt *stmt = NULL;
     int rc = sqlite3_prepare_v2(db, "PRAGMA user_version", -1, &stmt, NULL);
@@ -208,7 +233,7 @@ static int on_commit(void *user, sqlite3 *db, const char *name, int frames)
 static enum err open_existing(struct store *store, const struct paths *paths, struct fault *fault)
 {
     const char *path = paths->file;
-    int keep_log = access(paths->log, F_OK) == 0;
+    bool keep_log = access(paths->log, F_OK) == 0;
     int64_t version = 0;
     errno = 0;
     int rc = sqlite3_open_v2(path, &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
@@ -219,7 +244,7 @@ static enum err open_existing(struct store *store, const struct paths *paths, st
         rc = sqlite3_exec(store->db, settings, NULL, NULL, NULL);
     }
     if (rc == SQLITE_OK) {
-        rc = user_version(store->db, &version);
+        rc = store_user_version(store->db, &version);
     }
     if (rc == SQLITE_OK && sqlite3_db_readonly(store->db, "main") == 1) {
         return refuse_readonly(path, fault);
@@ -242,6 +267,7 @@ static enum err open_existing(struct store *store, const struct paths *paths, st
     if (rc != SQLITE_OK) {
         return refuse(store->db, rc, path, fault);
     }
+    store->unsynced_log = keep_log;
     sqlite3_wal_hook(store->db, on_commit, store); // in the place of automatic checkpoints
     return ERR_OK;
 }
@@ -257,16 +283,21 @@ enum err store_sqlite_open(const char *dir, struct store **store, struct fault *
     // refused, and does no harm, when SQLite runs already.)
     (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
     if (!paths_fill(&paths, dir)) {
-        err = fault_set(fault, ERR_STORAGE_REFUSED, "cannot use the directory %s: %s", dir, strerror(errno));
+        err = fault_set(fault, errno == ENOMEM ? ERR_NO_MEMORY : ERR_STORAGE_REFUSED,
+                        "cannot use the directory %s: %s", dir, strerror(errno));
     }
     if (err == ERR_OK) {
-        err = check_header(paths.file, &exists, fault);
+        err = store_check_header(paths.file, &exists, fault);
     }
     if (err == ERR_OK && !exists) {
         err = create(&paths, fault);
     }
     if (err == ERR_OK) {
         made = calloc(1, sizeof *made);
+        if (made != NULL) {
+            made->last_entry = -1;
+            made->history_max = HISTORY_MAX;
+        }
         err = made != NULL ? open_existing(made, &paths, fault)
                            : fault_set(fault, ERR_NO_MEMORY, "out of memory");
     }

@@ -119,7 +119,11 @@ static enum err retry_run(struct store *store, const struct retried_row *retried
 {
     const struct run *run = &retried->row.run;
     int64_t batches = (int64_t)run->end - run->first;
-    enum err err = stmt_run(BIND(store, STMT_RETRY_BATCHES, run->seq, run->first, run->end));
+    int64_t since;
+    enum err err = history_last(store, &since);
+    if (err == ERR_OK) {
+        err = stmt_run(BIND(store, STMT_RETRY_BATCHES, run->seq, run->first, run->end, since));
+    }
     if (err == ERR_OK && sqlite3_changes(store->db) != batches) {
         err = ERR_STORAGE_IO;
     }

@@ -240,7 +240,52 @@ static const char fewer_rows[] =
     " chunks INTEGER NOT NULL) STRICT;";
 _Static_assert(IDS_SHORT_MAX == 512, "the SQL above names it by number");
 
-const char *const store_schema_steps[] = {create_everything, add_queues, fewer_rows};
+// Version 4: what was dispatched when, for sluice-verify to check. Nothing else reads it.
+//
+// A row of `history` is an entry: a dispatch, or (seq 0) a mark, where something of the queue changed; a row
+// of `change` with its id says what was in force up to it, of which the queue's row then has what follows. A
+// mark of queue 0 is the first entry of a store that is older than its history. The numbers of entries have
+// no gaps, and are the history's clock: what happens between two entries has the number of the first.
+//
+// at_ns is the moment of the turn on the monotonic clock, the slot of the dispatch. `since` says from when on
+// the batch waited to be dispatched: from the acceptance of its ingestion, from its not_before, or from its
+// return; `ended`, when its previous attempt had ended (0: there was none). Batches and ingestions have them
+// for what waits now, and for the last attempt (0: it has not ended).
+//
+// The history is bounded (HISTORY_MAX): each turn removes as many of the oldest entries as it adds.
+static const char history[] =
+    "CREATE TABLE history ("
+    " id INTEGER PRIMARY KEY,"
+    " queue INTEGER NOT NULL,"
+    " priority INTEGER NOT NULL,"
+    " seq INTEGER NOT NULL,"
+    " idx INTEGER NOT NULL,"
+    " attempt INTEGER NOT NULL,"
+    " at_ns INTEGER NOT NULL,"
+    " since INTEGER NOT NULL,"
+    " ended INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE change ("
+    " id INTEGER PRIMARY KEY,"
+    " queue INTEGER NOT NULL,"
+    " kind INTEGER NOT NULL,"
+    " rate_count INTEGER NOT NULL,"
+    " rate_per_ns INTEGER NOT NULL,"
+    " burst INTEGER NOT NULL,"
+    " concurrency INTEGER NOT NULL,"
+    " aging_ns INTEGER NOT NULL,"
+    " paused INTEGER NOT NULL,"
+    " dispatched INTEGER NOT NULL) STRICT;"
+    "CREATE INDEX change_queue ON change (queue, id);"
+    "ALTER TABLE ingestion ADD COLUMN since INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE batch ADD COLUMN since INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE batch ADD COLUMN ended INTEGER NOT NULL DEFAULT 0;"
+    "INSERT INTO history SELECT 2, 0, 0, 0, 0, 0, 0, 0, 0 WHERE EXISTS (SELECT 1 FROM queue);";
+
+// Version 5: what an ingestion came with to be followed by; mostly nothing.
+static const char add_trace[] = "ALTER TABLE ingestion ADD COLUMN request_id TEXT;"
+                                "ALTER TABLE ingestion ADD COLUMN traceparent TEXT;";
+
+const char *const store_schema_steps[] = {create_everything, add_queues, fewer_rows, history, add_trace};
 const int store_schema_version = sizeof store_schema_steps / sizeof store_schema_steps[0];
 
 int store_schema_migrate(sqlite3 *db, const char *const *steps, int from, int to)

@@ -10,10 +10,12 @@
 // store_cancel.c   what is cancelled, by hand or by a deadline
 // store_retry.c    retries by hand
 // store_remove.c   what finished long ago
+// store_copy.c     a copy of it all
 // store_read.c     what start-up and the status table read
 // store_ids.c      the IDs of an ingestion, in chunks
 // store_waiting.c  the batches that wait, as runs
 // store_counts.c   how many of them there are
+// store_history.c  what was dispatched when
 #ifndef SLUICE_SCHEDULER_STORE_SQLITE_H
 #define SLUICE_SCHEDULER_STORE_SQLITE_H
 
@@ -30,15 +32,14 @@
     "seq, id, queue, priority, batch_size, id_count, batch_count, created_ms, accepted_ns, not_before_ms, "  \
     "deadline_ms, marks, waiting, triggered, completed, failed, cancelled"
 
-// What waits before ?3 in large blocks, then inside the one that it lies in in smaller ones, and so on.
-// `larger` and `own` are the sizes of blocks as powers of two.
+// The blocks before ?3: large ones, then inside the one that it lies in smaller ones, and so on. Rows of a
+// level, the first block and the one after the last; `larger` and `own` are the sizes of blocks as powers of
+// two.
 // clang-format off
-#define LEVEL_BEFORE(level, larger, own) \
-    "(SELECT coalesce(sum(n), 0) FROM waiting_count WHERE queue = ?1 AND priority = ?2 AND level = " level " AND " \
-    "block >= ?3 >> " larger " << 4 AND block < ?3 >> " own ")"
+#define LEVEL_BEFORE(level, larger, own) "(" level ", ?3 >> " larger " << 4, ?3 >> " own ")"
 #define BLOCKS_BEFORE \
-    LEVEL_BEFORE("4", "63", "20") " + " LEVEL_BEFORE("3", "20", "16") " + " LEVEL_BEFORE("2", "16", "12") " + " \
-    LEVEL_BEFORE("1", "12", "8") " + " LEVEL_BEFORE("0", "8", "4")
+    "(VALUES (4, 0, ?3 >> 20), " LEVEL_BEFORE("3", "20", "16") ", " LEVEL_BEFORE("2", "16", "12") ", " \
+    LEVEL_BEFORE("1", "12", "8") ", " LEVEL_BEFORE("0", "8", "4") ")"
 // clang-format on
 
 // RETURNING costs as much as several statements (SQLite makes a table for it each time), so it is for rare
@@ -46,6 +47,7 @@
 // know.
 #define STATEMENT_LIST(X)                                                                                    \
     X(BEGIN, "BEGIN IMMEDIATE")                                                                              \
+    X(BEGIN_READING, "BEGIN")                                                                                \
     X(COMMIT, "COMMIT")                                                                                      \
     X(ROLLBACK, "ROLLBACK")                                                                                  \
     /* start-up and queues */                                                                                \
@@ -75,7 +77,8 @@
     X(QUEUE_NAME, "SELECT name FROM queue WHERE id = ?1 UNION ALL "                                          \
                   "SELECT name FROM deleted_queue WHERE id = ?1")                                            \
     X(IN_FLIGHT, "SELECT i.queue, i.priority, b.seq, b.idx, b.attempts, b.excused, b.lease, b.due_ns, "      \
-                 "i.id, i.marks, i.batch_size, i.id_count, i.ids FROM batch b INDEXED BY batch_in_flight "   \
+                 "i.id, i.marks, i.batch_size, i.id_count, i.ids, i.request_id, i.traceparent FROM batch b " \
+                 "INDEXED BY batch_in_flight "                                                               \
                  "CROSS JOIN ingestion i ON i.seq = b.seq WHERE b.state = 0 ORDER BY b.seq, b.idx")          \
     /* runs of waiting batches */                                                                            \
     X(READ_RUNS, /* a merge of two that are in order: nothing is sorted */                                   \
@@ -108,18 +111,24 @@
                   "block = ?4 AND n = 0")                                                                    \
     X(SUM_BLOCKS, "SELECT sum(n) FROM waiting_count WHERE queue = ?1 AND priority = ?2 AND level = ?3 AND "  \
                   "block >= ?4 AND block < ?5")                                                              \
-    X(COUNT_BEFORE, /* the ingestions of the smallest block that ?3 lies in, and its own batches before ?4   \
-                     */                                                                                      \
-      "SELECT " BLOCKS_BEFORE " + (SELECT coalesce(sum(waiting), 0) FROM ingestion WHERE "                   \
-      "seq >= ?3 >> 4 << 4 AND seq < ?3 AND queue = ?1 AND priority = ?2) + "                                \
-      "(SELECT coalesce(sum(min(end_idx, ?4) - first_idx), 0) FROM waiting WHERE queue = ?1 AND "            \
+    X(COUNT_BEFORE, /* and the ingestions of the smallest block that ?3 lies in */                           \
+      "SELECT (SELECT coalesce(sum(w.n), 0) FROM " BLOCKS_BEFORE                                             \
+      " AS blocks CROSS JOIN waiting_count w WHERE "                                                         \
+      "w.queue = ?1 AND w.priority = ?2 AND w.level = blocks.column1 AND w.block >= blocks.column2 AND "     \
+      "w.block < blocks.column3) + (SELECT coalesce(sum(waiting), 0) FROM ingestion WHERE "                  \
+      "seq >= ?3 >> 4 << 4 AND seq < ?3 AND queue = ?1 AND priority = ?2)")                                  \
+    X(COUNT_OWN_BEFORE, /* of the ingestion ?3, the batches before ?4 */                                     \
+      "SELECT (SELECT coalesce(sum(min(end_idx, ?4) - first_idx), 0) FROM waiting WHERE queue = ?1 AND "     \
       "priority = ?2 AND seq = ?3 AND first_idx < ?4) + coalesce((SELECT max(min(batch_count, ?4) - "        \
       "next_idx, 0) FROM ingestion WHERE seq = ?3 AND fresh AND queue = ?1 AND priority = ?2), 0)")          \
     /* ingestions */                                                                                         \
     X(INSERT_INGESTION,                                                                                      \
       "INSERT INTO ingestion (queue, priority, batch_size, id_count, batch_count, created_ms, accepted_ns, " \
-      "not_before_ms, deadline_ms, next_idx, waiting, marks, fresh, id, idempotency_key, ids) VALUES "       \
-      "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, ?10, ?11, ?12, ?13, ?14, ?15) ON CONFLICT DO NOTHING")        \
+      "not_before_ms, deadline_ms, next_idx, waiting, marks, since, fresh, id, idempotency_key, ids, "       \
+      "request_id, "                                                                                         \
+      "traceparent) VALUES "                                                                                 \
+      "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) ON CONFLICT DO " \
+      "NOTHING")                                                                                             \
     X(FIND_ID, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE id = ?1")                                  \
     X(FIND_KEY, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE idempotency_key = ?1")                    \
     X(FIND_SEQ, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE seq = ?1")                                \
@@ -144,28 +153,34 @@
       "?4, "                                                                                                 \
       "marks = marks & ~1 | ?5, fresh = NULL, finished_ns = iif(completed + failed + cancelled + ?4 = "      \
       "batch_count, coalesce(finished_ns, ?6), NULL) WHERE seq = ?1")                                        \
-    X(COUNT_START, "UPDATE ingestion SET waiting = batch_count, fresh = 1, marks = marks & ~1 WHERE "        \
-                   "seq = ?1 AND marks & 1 RETURNING not_before_ms")                                         \
+    X(COUNT_START,                                                                                           \
+      "UPDATE ingestion SET waiting = batch_count, fresh = 1, marks = marks & ~1, since = ?2 WHERE "         \
+      "seq = ?1 AND marks & 1 RETURNING not_before_ms")                                                      \
     X(UNMARK_CANCELLED, "UPDATE ingestion SET marks = marks & ~2 WHERE seq = ?1 AND marks & 2")              \
     X(INSERT_IDS, "INSERT INTO ids (seq, chunk, text) VALUES (?1, ?2, ?3)")                                  \
     X(READ_SHORT_IDS, "SELECT ids FROM ingestion WHERE seq = ?1")                                            \
     X(READ_IDS, "SELECT text FROM ids WHERE seq = ?1 AND chunk >= ?2 ORDER BY chunk")                        \
     /* batches */                                                                                            \
-    X(READ_TO_START, "SELECT id, batch_size, id_count, next_idx, batch_count, fresh, ids FROM ingestion "    \
-                     "WHERE seq = ?1")                                                                       \
+    X(READ_TO_START,                                                                                         \
+      "SELECT id, batch_size, id_count, next_idx, batch_count, fresh, since, ids, request_id, "              \
+      "traceparent FROM ingestion "                                                                          \
+      "WHERE seq = ?1")                                                                                      \
     X(START_BATCH, "INSERT INTO batch (seq, idx, queue, state, attempts, excused, triggered_ms, due_ns, "    \
                    "lease) VALUES (?1, ?2, ?3, 0, 1, 0, ?4, ?5, ?6)")                                        \
     X(START_AGAIN, "INSERT INTO batch (seq, idx, queue, state, attempts, excused, triggered_ms, due_ns, "    \
                    "lease) VALUES (?1, ?2, ?3, 0, 1, 0, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET state = 0, "   \
                    "triggered_ms = iif(attempts = 0, excluded.triggered_ms, triggered_ms), "                 \
-                   "attempts = attempts + 1, due_ns = excluded.due_ns, lease = excluded.lease "              \
+                   "attempts = attempts + 1, due_ns = excluded.due_ns, lease = excluded.lease, ended = 0 "   \
                    "WHERE state = 1")                                                                        \
-    X(READ_ATTEMPTS, "SELECT attempts, excused FROM batch WHERE seq = ?1 AND idx = ?2")                      \
-    X(FINISH_BATCH, "UPDATE batch SET state = ?3, excused = excused + ?4, interrupted = interrupted | ?5, "  \
-                    "completed_ms = ?6, due_ns = ?7, error = ?8, lease = NULL "                              \
-                    "WHERE seq = ?1 AND idx = ?2 AND state = 0")                                             \
+    X(READ_ATTEMPTS, "SELECT attempts, excused, since, ended FROM batch WHERE seq = ?1 AND idx = ?2")        \
+    X(FINISH_BATCH,                                                                                          \
+      "UPDATE batch SET state = ?3, excused = excused + ?4, interrupted = interrupted | ?5, "                \
+      "completed_ms = ?6, due_ns = ?7, ended = ?8, since = iif(?3 = 1, ?8, since), error = ?9, "             \
+      "lease = NULL "                                                                                        \
+      "WHERE seq = ?1 AND idx = ?2 AND state = 0")                                                           \
     X(EXTEND_LEASE, "UPDATE batch SET due_ns = ?3 WHERE seq = ?1 AND idx = ?2 AND state = 0 AND lease = ?4") \
-    X(PROMOTE_BATCH, "UPDATE batch SET state = 1, due_ns = NULL WHERE seq = ?1 AND idx = ?2 AND state = 2")  \
+    X(PROMOTE_BATCH,                                                                                         \
+      "UPDATE batch SET state = 1, due_ns = NULL, since = ?3 WHERE seq = ?1 AND idx = ?2 AND state = 2")     \
     X(CANCEL_STARTED, "UPDATE batch SET state = 5, completed_ms = ?3, due_ns = NULL WHERE seq = ?1 AND "     \
                       "state = ?2 AND attempts > 0")                                                         \
     X(CANCEL_FRESH, "UPDATE batch SET state = 5, completed_ms = ?2, error = ?3 WHERE seq = ?1 AND "          \
@@ -209,8 +224,8 @@
       "INDEXED BY batch_failed LEFT JOIN ingestion i ON i.seq = b.seq AND i.id <> x'' WHERE b.state = 4 "    \
       "AND b.queue = ?1 AND (b.seq, b.idx) >= (?2, ?3) AND b.seq <= ?4 ORDER BY b.seq, b.idx LIMIT ?5")      \
     X(RETRY_BATCHES, "UPDATE batch SET state = 1, attempts = 0, excused = 0, triggered_ms = 0, "             \
-                     "completed_ms = 0, interrupted = 0, error = NULL WHERE seq = ?1 AND idx >= ?2 AND "     \
-                     "idx < ?3 AND state = 4")                                                               \
+                     "completed_ms = 0, interrupted = 0, error = NULL, since = ?4 WHERE seq = ?1 AND "       \
+                     "idx >= ?2 AND idx < ?3 AND state = 4")                                                 \
     /* what finished long ago */                                                                             \
     X(FIRST_FINISHED, "SELECT min(finished_ns) FROM ingestion INDEXED BY ingestion_finished WHERE "          \
                       "finished_ns IS NOT NULL")                                                             \
@@ -221,14 +236,24 @@
                 "ORDER BY finished_ns, seq LIMIT 1")                                                         \
     X(DELETE_INGESTION, "DELETE FROM ingestion WHERE seq = ?1")                                              \
     X(DELETE_STUB, "DELETE FROM ingestion WHERE id = x''")                                                   \
-    X(MAKE_STUB, "UPDATE ingestion SET id = x'', idempotency_key = NULL, ids = NULL, finished_ns = NULL "    \
+    X(MAKE_STUB, "UPDATE ingestion SET id = x'', idempotency_key = NULL, ids = NULL, request_id = NULL, "    \
+                 "traceparent = NULL, finished_ns = NULL "                                                   \
                  "WHERE seq = ?1")                                                                           \
     X(NEXT_GONE, "SELECT seq, batches, chunks FROM gone WHERE seq > 0 ORDER BY seq LIMIT 1")                 \
     X(SAVE_GONE, "INSERT INTO gone (seq, batches, chunks) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET "    \
                  "batches = excluded.batches, chunks = excluded.chunks")                                     \
     X(DELETE_GONE, "DELETE FROM gone WHERE seq = ?1")                                                        \
     X(DELETE_BATCHES, "DELETE FROM batch WHERE seq = ?1 AND idx >= ?2")                                      \
-    X(DELETE_IDS, "DELETE FROM ids WHERE seq = ?1 AND chunk >= ?2")
+    X(DELETE_IDS, "DELETE FROM ids WHERE seq = ?1 AND chunk >= ?2")                                          \
+    /* the history */                                                                                        \
+    X(LAST_ENTRY, "SELECT max(id) FROM history")                                                             \
+    X(INSERT_ENTRY, "INSERT INTO history (id, queue, priority, seq, idx, attempt, at_ns, since, ended) "     \
+                    "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")                                           \
+    X(INSERT_CHANGE, "INSERT INTO change (id, queue, kind, rate_count, rate_per_ns, burst, concurrency, "    \
+                     "aging_ns, paused, dispatched) SELECT ?1, id, ?3, rate_count, rate_per_ns, burst, "     \
+                     "concurrency, aging_ns, paused, dispatched FROM queue WHERE id = ?2")                   \
+    X(DELETE_ENTRIES, "DELETE FROM history WHERE id <= ?1")                                                  \
+    X(DELETE_CHANGES, "DELETE FROM change WHERE id <= ?1")
 
 enum statement {
 #define STATEMENT_ENUM(name, sql) STMT_##name,
@@ -257,15 +282,20 @@ struct count_delta {
 };
 #define COUNT_DELTAS_MAX 128
 
+#define HISTORY_MAX 1000000 // entries; they take some 40 MB
+
 struct store {
     sqlite3 *db;
     sqlite3_stmt *statements[STATEMENTS];
     bool in_transaction;
-    bool lazy;      // commits may not be synced
-    bool no_room;   // there was none, and no checkpoint has made any since
-    int wal_frames; // in the write-ahead log after the last commit, checkpoints taken off
+    bool lazy;         // commits may not be synced
+    bool unsynced_log; // see store_confirm
+    bool no_room;      // there was none, and no checkpoint has made any since
+    int wal_frames;    // in the write-ahead log after the last commit, checkpoints taken off
     struct count_delta deltas[COUNT_DELTAS_MAX];
     size_t delta_count;
+    int64_t last_entry;  // of the history; negative: not known
+    int64_t history_max; // the newest entries that are kept
 };
 
 // The error for a result code of SQLite, right after the call (it looks at errno, which was 0 before). What
@@ -297,11 +327,21 @@ bool column_id(sqlite3_stmt *stmt, int column, struct id *id);
 bool column_priority(sqlite3_stmt *stmt, int column, enum priority *priority);
 // False when the text does not fit.
 bool column_text(sqlite3_stmt *stmt, int column, char *text, size_t size);
+// The columns request_id and traceparent. What could not be ours is none.
+void column_trace(sqlite3_stmt *stmt, int column, struct trace *trace);
 void bind_id(sqlite3_stmt *stmt, int parameter, const struct id *id);
 void bind_text_or_null(sqlite3_stmt *stmt, int parameter, const char *text);
 
 // Room for one more element of an array that grows by doubling.
 MUST_CHECK enum err store_grow(void **array, size_t count, size_t size);
+
+// ---- store_open.c ----
+
+// ERR_STORAGE_REFUSED unless the file's header says that it is a store of ours, and no newer one. *exists is
+// false, and all is well, when there is none.
+MUST_CHECK enum err store_check_header(const char *path, bool *exists, struct fault *fault);
+// The version of the schema; returns SQLite's result code.
+MUST_CHECK int store_user_version(sqlite3 *db, int64_t *version);
 
 // ---- store_schema.c ----
 
@@ -349,6 +389,16 @@ MUST_CHECK enum err counts_add(struct store *store, int64_t queue, enum priority
                                int64_t n);
 // Writes what was noted.
 MUST_CHECK enum err counts_flush(struct store *store);
+
+// ---- store_history.c ----
+
+// The number of the last entry, 0 when there is none.
+MUST_CHECK enum err history_last(struct store *store, int64_t *last);
+// Adds a dispatch. `since` and `ended` as in the table.
+MUST_CHECK enum err history_add(struct store *store, const struct dispatch_row *row, int64_t since,
+                                int64_t ended);
+// Removes entries that are too many by now.
+MUST_CHECK enum err history_shorten(struct store *store);
 
 // ---- store_read.c ----
 

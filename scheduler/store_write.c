@@ -88,30 +88,42 @@ static enum err place_ingestion(struct store *store, const struct insert *insert
     return err;
 }
 
+static void bind_given(sqlite3_stmt *stmt, int parameter, const char *text)
+{
+    bind_text_or_null(stmt, parameter, text[0] != '\0' ? text : NULL);
+}
+
 // Leaves everything as it is when the ID or the key is taken.
 static enum err insert_ingestion(struct store *store, struct insert *insert, bool *made)
 {
     const struct ingest_request *request = insert->request;
     uint32_t batches = (request->ids.count + insert->batch_size - 1) / insert->batch_size;
     bool scheduled = request->not_before.ms > insert->now.ms;
+    int64_t since;
+    enum err err = history_last(store, &since);
+    if (err != ERR_OK) {
+        return err;
+    }
     sqlite3_stmt *stmt =
         BIND(store, STMT_INSERT_INGESTION, insert->queue, request->priority, insert->batch_size,
              request->ids.count, batches, insert->now.ms, insert->accepted_ns, request->not_before.ms,
-             request->deadline.ms, scheduled ? 0 : batches, scheduled ? MARK_SCHEDULED : 0);
+             request->deadline.ms, scheduled ? 0 : batches, scheduled ? MARK_SCHEDULED : 0, since);
     bool in_row = ids_short(&request->ids);
     if (scheduled) {
-        sqlite3_bind_null(stmt, 12);
+        sqlite3_bind_null(stmt, 13);
     } else {
-        sqlite3_bind_int64(stmt, 12, 1);
+        sqlite3_bind_int64(stmt, 13, 1);
     }
-    bind_id(stmt, 13, &request->id);
-    bind_text_or_null(stmt, 14, request->idempotency_key);
+    bind_id(stmt, 14, &request->id);
+    bind_text_or_null(stmt, 15, request->idempotency_key);
     if (in_row) {
-        sqlite3_bind_text(stmt, 15, request->ids.text, (int)request->ids.len, SQLITE_STATIC);
+        sqlite3_bind_text(stmt, 16, request->ids.text, (int)request->ids.len, SQLITE_STATIC);
     } else {
-        sqlite3_bind_null(stmt, 15);
+        sqlite3_bind_null(stmt, 16);
     }
-    enum err err = stmt_run(stmt);
+    bind_given(stmt, 17, insert->trace != NULL ? insert->trace->request_id : "");
+    bind_given(stmt, 18, insert->trace != NULL ? insert->trace->traceparent : "");
+    err = stmt_run(stmt);
     *made = err == ERR_OK && sqlite3_changes(store->db) == 1;
     if (!*made) {
         return err;
@@ -148,6 +160,8 @@ struct start {
     bool fresh; // the run that never started, next to end, waits
     uint32_t next;
     uint32_t end;
+    int64_t since; // its batches waited from then on, those apart that have a row
+    int64_t ended; // the batch's previous attempt; 0: there was none
 };
 
 static enum err read_to_start(struct store *store, struct dispatch_row *row, struct start *start)
@@ -163,10 +177,12 @@ static enum err read_to_start(struct store *store, struct dispatch_row *row, str
         .next = column_u32(stmt, 3),
         .end = column_u32(stmt, 4),
         .fresh = sqlite3_column_int64(stmt, 5) != 0,
+        .since = sqlite3_column_int64(stmt, 6),
     };
     err = column_id(stmt, 0, &row->ingestion)
-              ? ids_of_batch(store, stmt, 6, place, column_u32(stmt, 1), column_u32(stmt, 2), &row->ids)
+              ? ids_of_batch(store, stmt, 7, place, column_u32(stmt, 1), column_u32(stmt, 2), &row->ids)
               : ERR_STORAGE_IO;
+    column_trace(stmt, 8, &row->trace);
     sqlite3_reset(stmt);
     return err;
 }
@@ -185,18 +201,22 @@ static enum err write_start(struct store *store, enum statement which, const str
     return stmt_run_one(stmt);
 }
 
-static enum err read_attempts(struct store *store, struct dispatch_row *row)
+// What there is of the batch before this attempt.
+static enum err read_attempts(struct store *store, struct dispatch_row *row, struct start *start)
 {
     sqlite3_stmt *stmt = BIND(store, STMT_READ_ATTEMPTS, row->key.place.seq, row->key.place.index);
     bool found;
     enum err err = stmt_next(stmt, &found);
-    if (err != ERR_OK || !found) {
-        return err != ERR_OK ? err : ERR_STORAGE_IO;
+    row->attempt = 1;
+    row->excused = 0;
+    if (found) {
+        row->attempt = column_u32(stmt, 0) + 1;
+        row->excused = column_u32(stmt, 1);
+        start->since = sqlite3_column_int64(stmt, 2);
+        start->ended = sqlite3_column_int64(stmt, 3);
     }
-    row->attempt = column_u32(stmt, 0);
-    row->excused = column_u32(stmt, 1);
     sqlite3_reset(stmt);
-    return ERR_OK;
+    return err;
 }
 
 // The usual case: no batch of the run has a row yet.
@@ -208,14 +228,14 @@ static enum err start_fresh(struct store *store, struct dispatch_row *row, const
     return err == ERR_OK ? write_start(store, STMT_START_BATCH, row) : err;
 }
 
-static enum err start_waiting(struct store *store, struct dispatch_row *row)
+static enum err start_waiting(struct store *store, struct dispatch_row *row, struct start *start)
 {
     enum err err = waiting_take(store, &row->key);
     if (err == ERR_OK) {
-        err = write_start(store, STMT_START_AGAIN, row);
+        err = read_attempts(store, row, start);
     }
     if (err == ERR_OK) {
-        err = read_attempts(store, row);
+        err = write_start(store, STMT_START_AGAIN, row);
     }
     if (err == ERR_OK) {
         err = stmt_run_one(BIND(store, STMT_COUNT_DISPATCH, row->key.place.seq, row->attempt == 1));
@@ -231,7 +251,8 @@ static enum err dispatch_one(struct store *store, struct dispatch_row *row)
         return err;
     }
     bool fresh = start.fresh && row->key.place.index >= start.next;
-    return fresh ? start_fresh(store, row, &start) : start_waiting(store, row);
+    err = fresh ? start_fresh(store, row, &start) : start_waiting(store, row, &start);
+    return err == ERR_OK ? history_add(store, row, start.since, start.ended) : err;
 }
 
 enum err store_dispatch(struct store *store, struct dispatch_row *rows, size_t count)
@@ -242,6 +263,9 @@ enum err store_dispatch(struct store *store, struct dispatch_row *rows, size_t c
     }
     for (size_t i = 0; i < count && err == ERR_OK; i++) {
         err = dispatch_one(store, &rows[i]);
+    }
+    if (err == ERR_OK) {
+        err = history_shorten(store);
     }
     for (size_t i = 0; i < count && err != ERR_OK; i++) {
         free(rows[i].ids);
@@ -268,14 +292,19 @@ static bool is_final(enum batch_state state)
 static enum err finish_one(struct store *store, const struct finish_row *row)
 {
     const struct place *place = &row->key.place;
+    int64_t ended;
     assert(row->state != BATCH_IN_FLIGHT);
+    enum err err = history_last(store, &ended);
+    if (err != ERR_OK) {
+        return err;
+    }
     sqlite3_stmt *stmt = BIND(store, STMT_FINISH_BATCH, place->seq, place->index, row->state, row->excused,
-                              row->interrupted, is_final(row->state) ? row->now.ms : 0, row->due.ns);
+                              row->interrupted, is_final(row->state) ? row->now.ms : 0, row->due.ns, ended);
     if (row->state != BATCH_BACKOFF) {
         sqlite3_bind_null(stmt, 7);
     }
-    bind_text_or_null(stmt, 8, row->error != NULL && row->error[0] != '\0' ? row->error : NULL);
-    enum err err = stmt_run_one(stmt);
+    bind_text_or_null(stmt, 9, row->error != NULL && row->error[0] != '\0' ? row->error : NULL);
+    err = stmt_run_one(stmt);
     if (err == ERR_OK && is_final(row->state)) {
         err = stmt_run_one(BIND(store, STMT_COUNT_FINISH, place->seq, row->state == BATCH_COMPLETED,
                                 row->state == BATCH_FAILED, row->state == BATCH_CANCELLED, row->age_ns));

@@ -24,7 +24,7 @@ struct http {
     struct certificates certificates;
 
     // The thread's alone.
-    CURLM *multi;
+    CURLM *multi; // NULL: there is no memory for one
     struct mono timer; // when libcurl wants to be called
     struct attempt *running;
     size_t running_count;
@@ -172,7 +172,7 @@ static CURLMcode act(struct http *http, curl_socket_t fd, int what)
 {
     int running;
 
-    return curl_multi_socket_action(http->multi, fd, what, &running);
+    return http->multi ? curl_multi_socket_action(http->multi, fd, what, &running) : CURLM_BAD_HANDLE;
 }
 
 static CURLMcode act_on(struct http *http, const struct epoll_event *event)
@@ -190,10 +190,9 @@ static CURLMcode act_on_all(struct http *http)
     int count = target_thread_wait(&http->thread, events, EVENTS_MAX, http->timer);
     CURLMcode code = CURLM_OK;
 
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < count && code == CURLM_OK; i++) {
         if (events[i].data.u64 != 0) {
-            CURLMcode one = act_on(http, &events[i]);
-            code = one != CURLM_OK ? one : code;
+            code = act_on(http, &events[i]);
         }
     }
     return code;
@@ -208,17 +207,47 @@ static CURLMcode act_on_timer(struct http *http)
     return act(http, CURL_SOCKET_TIMEOUT, 0);
 }
 
+static bool set_up(struct http *http)
+{
+    http->multi = curl_multi_init();
+    return http->multi && limit_connections(http) &&
+           curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, on_socket) == CURLM_OK &&
+           curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http) == CURLM_OK &&
+           curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, on_timer) == CURLM_OK &&
+           curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http) == CURLM_OK;
+}
+
+// After a failure of its own, which is mostly one of memory, libcurl (7.88) may never say a word of a
+// transfer again, and divides by zero when it next hears of a socket that it could not note down. So nothing
+// of it is used further: what was under way is tried again.
+static void start_over(struct http *http)
+{
+    while (http->running) {
+        end_attempt(http, http->running, CURLE_OUT_OF_MEMORY);
+    }
+    (void)curl_multi_cleanup(http->multi);
+    http->timer = MONO_NEVER;
+    if (!set_up(http)) {
+        (void)curl_multi_cleanup(http->multi);
+        http->multi = NULL;
+        http->timer = mono_now(); // fails, and leads back to here
+    }
+}
+
 static void *http_main(void *arg)
 {
     struct http *http = arg;
 
     target_thread_block_signals();
     while (target_thread_goes_on(&http->thread)) {
-        CURLMcode events = act_on_all(http);
-        target_thread_take(&http->thread, start_delivery, http);
-        CURLMcode timer = act_on_timer(http);
+        bool good = act_on_all(http) == CURLM_OK;
+        if (good) {
+            target_thread_take(&http->thread, start_delivery, http);
+            good = act_on_timer(http) == CURLM_OK;
+        }
         end_finished(http);
-        if (events != CURLM_OK || timer != CURLM_OK) {
+        if (!good) {
+            start_over(http);
             (void)poll(NULL, 0, RETRY_POLL_MS);
         }
     }
@@ -262,16 +291,6 @@ static void find_certificates(struct certificates *certificates)
     if (certificates->path && certificates->path[0] == '\0') {
         certificates->path = NULL;
     }
-}
-
-static bool set_up(struct http *http)
-{
-    http->multi = curl_multi_init();
-    return http->multi && limit_connections(http) &&
-           curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, on_socket) == CURLM_OK &&
-           curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http) == CURLM_OK &&
-           curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, on_timer) == CURLM_OK &&
-           curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http) == CURLM_OK;
 }
 
 static enum err http_begin(struct inbox *inbox, struct http **http, struct fault *fault)

@@ -218,6 +218,7 @@ static enum err store_dispatched(struct loop *loop, struct turn *t)
         const struct delivery *d = t->dispatched[i];
         rows[i] = (struct dispatch_row){.key = {d->queue, d->place},
                                         .now = t->wall,
+                                        .at = t->now,
                                         .leased = target_is_pull(d->target),
                                         .lease = d->lease,
                                         .lease_until = {d->due.key}};
@@ -229,6 +230,7 @@ static enum err store_dispatched(struct loop *loop, struct turn *t)
         d->attempt = rows[i].attempt;
         d->excused = rows[i].excused;
         d->ingestion = rows[i].ingestion;
+        d->trace = rows[i].trace;
         d->batch = batch_id(&rows[i].ingestion, d->place.index);
         t->leaves += 2; // its ingestion may have no other batch
         t->leaves += d->ids != NULL ? LEFT_BY_IDS(strlen(d->ids)) : 0;
@@ -274,7 +276,10 @@ static enum err save_figures(struct loop *loop)
 
 static enum err transact(struct loop *loop, struct turn *t)
 {
-    enum err err = store_begin(loop->store);
+    enum err err = store_confirm(loop->store);
+    if (err == ERR_OK) {
+        err = store_begin(loop->store);
+    }
     if (err == ERR_OK) {
         apply_late(loop);
         err = settle(loop, t);
@@ -295,7 +300,9 @@ static enum err transact(struct loop *loop, struct turn *t)
         err = save_figures(loop);
     }
     if (err == ERR_OK) {
+        const struct mono begun = mono_now();
         err = store_commit(loop->store);
+        t->commit_ns = mono_diff(mono_now(), begun);
     }
     return err;
 }
@@ -318,11 +325,27 @@ static enum err undo(struct loop *loop, struct turn *t, enum err why)
     t->settled = NULL;
     t->acked = NULL;
     loop->blocked_until = mono_add(t->now, BLOCKED_NS);
-    if (why == ERR_STORAGE_IO) {
+    if (why == ERR_STORAGE_IO || why == ERR_OUTCOME_UNKNOWN) {
         return why;
     }
     enum err err = recover(loop, &fault);
     return err == ERR_STORAGE_FULL ? ERR_OK : err;
+}
+
+// Their connections end with the process: those who asked ask the next one, and hear what has become of it.
+static void leave_unanswered(struct loop *loop, struct turn *t)
+{
+    struct inbox_item **end = &t->messages;
+    while (*end != NULL) {
+        end = &(*end)->next;
+    }
+    if (t->messages == NULL) {
+        return;
+    }
+    *end = loop->messages;
+    loop->messages_end = loop->messages == NULL ? end : loop->messages_end;
+    loop->messages = t->messages;
+    t->messages = NULL;
 }
 
 static void start_deliveries(struct loop *loop, struct turn *t)
@@ -330,17 +353,17 @@ static void start_deliveries(struct loop *loop, struct turn *t)
     for (size_t i = 0; i < t->dispatch_count; i++) {
         struct delivery *d = t->dispatched[i];
         live_add(loop, d);
-        if (target_is_pull(d->target)) {
-            loop->leased_count++;
-            continue; // its worker is answered
-        }
         // After a slow commit it starts late for certain. The target's own report may come after the next
         // slot's time, so what is known is applied now; the report then adds only what is missing.
         struct mono handed_over = mono_now();
         if (mono_diff(handed_over, d->slot) > TARGET_LATE_NS) {
             engine_started(loop->engine, d->flight, handed_over);
         }
-        target_start(d);
+        if (target_is_pull(d->target)) {
+            loop->leased_count++; // its worker is answered
+        } else {
+            target_start(d);
+        }
     }
 }
 
@@ -371,6 +394,10 @@ enum err turn(struct loop *loop, struct mono now)
             loop->failing = false;
             if (t.changes + t.dispatch_count > 0 || t.settled != NULL) {
                 loop->commits++;
+                histogram_add(&loop->metrics.commit_times, &histogram_times, t.commit_ns);
+                histogram_add(&loop->metrics.commit_writes, &histogram_counts,
+                              (int64_t)(t.changes + t.dispatch_count + t.ends));
+                totals_add(&loop->metrics.gone, &t.gone);
                 retain_committed(loop, &t);
             }
             start_deliveries(loop, &t);
@@ -384,6 +411,9 @@ enum err turn(struct loop *loop, struct mono now)
         reply_all(loop, &t, failed);
         end_overdue_leases(loop, now);
     } else {
+        if (fatal == ERR_OUTCOME_UNKNOWN) {
+            leave_unanswered(loop, &t);
+        }
         reply_none(&t);
     }
     turn_fini(&t);

@@ -40,6 +40,9 @@ struct turn {
     struct lease_grant *idle;   // leases whose queue went or changed under them
     struct delivery *dispatched[TURN_DISPATCHES];
     size_t dispatch_count;
+    size_t ends;              // of deliveries, on disk with this turn
+    struct queue_totals gone; // of queues that it deletes, see metrics.h
+    int64_t commit_ns;        // what its commit took
 };
 
 static inline struct ipc_message *message_of(struct inbox_item *item)
@@ -103,10 +106,12 @@ void reply_leases(struct loop *loop, struct lease_grant *grants);
 
 // ---- answer.c, answer_queue.c ----
 
-// Appends the reply line of a request that only asks, or the state after one that changed something.
+// Appends the reply line of a request that only asks.
 void answer(struct loop *loop, const struct request *request, struct buf *out);
-void answer_ingestion(struct loop *loop, const struct id *id, struct buf *out);
-void answer_queue(const struct loop *loop, const char *name, struct buf *out);
+// Appends the state after a request that changed something. When it cannot be told nothing is appended: the
+// store cannot be read, or memory ran short.
+MUST_CHECK enum err answer_ingestion(struct loop *loop, const struct id *id, struct buf *out);
+MUST_CHECK enum err answer_queue(const struct loop *loop, const char *name, struct buf *out);
 void answer_queues(const struct loop *loop, const struct queue_list_request *request, struct buf *out);
 // One queue as a JSON object.
 void put_queue(const struct loop *loop, const struct queue_view *view, struct buf *out);

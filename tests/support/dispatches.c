@@ -21,7 +21,7 @@ static int by_time(const void *a, const void *b)
 
 static struct dispatch read_one(const struct http_target_request *request)
 {
-    struct dispatch dispatch = {.at = request->arrived};
+    struct dispatch dispatch = {.at = request->arrived, .answered = request->answered};
     cJSON *json = cJSON_Parse(request->body);
     const char *ids = strstr(request->body, "\"ids\":[");
     cr_assert(json && ids, "not the body of a delivery: %s", request->body);

@@ -22,6 +22,7 @@ struct dispatch {
     char priority[8];
     char ids[DISPATCH_IDS_SIZE]; // "1,2,3"; cut when longer
     int attempt;
+    unsigned answered; // as in http_target.h
 };
 
 struct dispatches {

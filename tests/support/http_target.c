@@ -152,6 +152,7 @@ static struct http_target_answer file_record(struct http_target *target, struct 
     } else {
         answer = copy_answer(&target->fallback.answer);
     }
+    record->request.answered = answer.how != HTTP_TARGET_ANSWER ? 0 : (answer.status ? answer.status : 200);
     pthread_cond_broadcast(&target->arrived);
     pthread_mutex_unlock(&target->lock);
     return answer;

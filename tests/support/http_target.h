@@ -31,6 +31,7 @@ struct http_target_answer {
 struct http_target_request {
     struct mono arrived; // when its headers had been read
     unsigned connection; // which one it came over, from 1 in the order they were made
+    unsigned answered;   // the status; 0: hung or dropped
     const char *method;
     const char *path;
     const char *version;

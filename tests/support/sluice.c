@@ -161,6 +161,12 @@ int sluice_run(const struct sluice *sluice, enum part part, const char *const *a
     return code;
 }
 
+int sluice_try(struct sluice *sluice, enum part part)
+{
+    sluice->part[part] = start(sluice, part);
+    return process_ready(&sluice->part[part]) ? 0 : process_wait(&sluice->part[part]);
+}
+
 void sluice_kill(struct sluice *sluice, enum part part)
 {
     cr_assert_eq(process_end(&sluice->part[part], SIGKILL), 128 + SIGKILL);
@@ -205,6 +211,29 @@ static void check_log(const struct sluice *sluice, enum part part)
     }
 }
 
+void sluice_verify(const struct sluice *sluice)
+{
+    char *store = sluice_path(sluice, "data/sluice.db");
+    char *said = sluice_path(sluice, "verify.out");
+    char *errors = sluice_path(sluice, "verify.err");
+    if (!sluice->damaged && access(store, F_OK) == 0) {
+        struct program_path program = program_path("sluice-verify");
+        int code = process_run(&(struct process_plan){.program = program.text,
+                                                      .arguments = LIST("--data", sluice->data),
+                                                      .directory = sluice->dir,
+                                                      .output = said,
+                                                      .log = errors});
+        char *text = file_text(said);
+        char *reason = file_text(errors);
+        cr_assert_eq(code, EXIT_CODE_OK, "sluice-verify ended with %d:\n%s%s", code, text, reason);
+        free(text);
+        free(reason);
+    }
+    free(store);
+    free(said);
+    free(errors);
+}
+
 void sluice_end(struct sluice *sluice)
 {
     for (int part = GATEWAY; part >= SCHEDULER; part--) {
@@ -214,6 +243,7 @@ void sluice_end(struct sluice *sluice)
         }
         check_log(sluice, (enum part)part);
     }
+    sluice_verify(sluice);
     forget(sluice);
 }
 

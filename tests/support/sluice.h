@@ -2,10 +2,10 @@
 // their own.
 //
 // Criterion runs each test in a process of its own. `sluice_end` at the end of a test checks that both
-// programs end as they should; after a test that failed before, the fixture `sluice_cleanup` (the .fini of
-// every suite here) prints their logs, kills them and removes the directory. When the test itself crashes,
-// the kernel kills them, and the directory stays for a look. Main thread only, but for the functions of
-// requests that return a response.
+// programs end as they should, and with sluice-verify what they leave; after a test that failed before, the
+// fixture `sluice_cleanup` (the .fini of every suite here) prints their logs, kills them and removes the
+// directory. When the test itself crashes, the kernel kills them, and the directory stays for a look. Main
+// thread only, but for the functions of requests that return a response.
 #ifndef SLUICE_TESTS_SUPPORT_SLUICE_H
 #define SLUICE_TESTS_SUPPORT_SLUICE_H
 
@@ -35,6 +35,7 @@ struct sluice {
     const char *const *environment[PARTS];      // to be set before a launch; NULL: none
     struct process part[PARTS];
     bool has_port; // the gateway has had it once
+    bool damaged;  // set by a test that damaged the store: it is not checked at the end
     struct sluice *next;
 };
 
@@ -43,10 +44,14 @@ struct sluice *sluice_start(const char *const *scheduler_flags, const char *cons
 // A directory and a port, and nothing running.
 struct sluice *sluice_new(const char *const *scheduler_flags, const char *const *gateway_flags);
 void sluice_end(struct sluice *sluice);
+// Fails the test when sluice-verify finds anything wrong with the data directory. No scheduler runs on it.
+void sluice_verify(const struct sluice *sluice);
 void sluice_cleanup(void);
 
 // Starts one part and waits until it is ready.
 void sluice_launch(struct sluice *sluice, enum part part);
+// The same for one that may end before it is ready: 0 when it is, else how it ended (as in process.h).
+int sluice_try(struct sluice *sluice, enum part part);
 // Runs one with just these arguments and variables until it ends, in the sluice's directory, and gives its
 // exit code; what it wrote to its standard output and error is the caller's to free.
 int sluice_run(const struct sluice *sluice, enum part part, const char *const *arguments,

@@ -1,47 +1,7 @@
-// What waits for an answer, when memory runs out: every allocation of each call fails once. (The linker puts
-// these functions in the place of the C library's, except inside it.)
+// What waits for an answer, when memory runs out: every allocation of each call fails once.
 #include "scheduler/lease.h"
 #include "tests/unit/ipc_fixture.h"
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_realloc(void *old, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_realloc(void *old, size_t size);
-
-static _Thread_local size_t fails_after = SIZE_MAX; // so many more allocations of this thread; then one fails
-
-static bool fails(void)
-{
-    if (fails_after == SIZE_MAX)
-        return false;
-    return fails_after-- == 0; // and is SIZE_MAX again
-}
-
-void *__wrap_malloc(size_t size)
-{
-    return fails() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t count, size_t size)
-{
-    return fails() ? NULL : __real_calloc(count, size);
-}
-
-void *__wrap_realloc(void *old, size_t size)
-{
-    return fails() ? NULL : __real_realloc(old, size);
-}
-
-// Whether the nth allocation from now on was reached, and failed.
-static bool failed(void)
-{
-    bool reached = fails_after == SIZE_MAX;
-
-    fails_after = SIZE_MAX;
-    return reached;
-}
+#include "tests/unit/no_memory.h"
 
 // ---- leases ----
 
@@ -81,15 +41,15 @@ Test(no_memory, a_lease_that_cannot_wait_leaves_nothing_behind)
     struct asked asked[100];
     size_t failures = 0;
 
-    fails_after = 0;
+    memory_fails_at(0, SHORTAGE_ONE);
     cr_assert_eq(leases_new(&leases), ERR_NO_MEMORY);
     cr_assert_eq(leases_new(&leases), ERR_OK);
     for (unsigned char i = 0; i < 100; i++) {
         lease_by(&asked[i], i);
         for (size_t n = 0;; n++) {
-            fails_after = n;
+            memory_fails_at(n, SHORTAGE_ONE);
             enum err err = wait_on(leases, i / 3, &asked[i]);
-            if (!failed()) {
+            if (!memory_failed()) {
                 cr_assert_eq(err, ERR_OK);
                 break;
             }
@@ -118,9 +78,9 @@ Test(no_memory, a_batch_that_cannot_be_granted_is_nobodys)
     for (uint32_t i = 0; i < 200; i++) {
         d[i].queue = 1;
         for (size_t n = 0;; n++) {
-            fails_after = n;
+            memory_fails_at(n, SHORTAGE_ONE);
             enum err err = leases_grant(leases, &d[i], (struct mono){0}, NS_PER_S);
-            if (!failed()) {
+            if (!memory_failed()) {
                 cr_assert_eq(err, ERR_OK);
                 break;
             }
@@ -130,16 +90,16 @@ Test(no_memory, a_batch_that_cannot_be_granted_is_nobodys)
         }
     }
     cr_assert_gt(failures, 10);
-    fails_after = 0;
+    memory_fails_at(0, SHORTAGE_ONE);
     struct lease_grant *grants = leases_take_grants(leases);
-    cr_assert_not(failed(), "what was granted needs no more memory");
+    cr_assert_not(memory_failed(), "what was granted needs no more memory");
     free_all(grants);
 
     struct delivery more = {.lease = {{9}}};
     for (size_t n = 0;; n++) {
-        fails_after = n;
+        memory_fails_at(n, SHORTAGE_ONE);
         enum err err = leases_add(leases, &more);
-        if (!failed()) {
+        if (!memory_failed()) {
             cr_assert_eq(err, ERR_OK);
             break;
         }
@@ -185,9 +145,9 @@ Test(no_memory, a_message_that_cannot_be_kept_is_answered_as_any_other)
         raw_ask(fd, i, "{\"op\":\"lease\"}");
         kept[i] = next_message(&f);
         for (size_t n = 0;; n++) {
-            fails_after = n;
+            memory_fails_at(n, SHORTAGE_ONE);
             enum err err = ipc_keep(kept[i]);
-            bool reached = failed();
+            bool reached = memory_failed();
             if (err == ERR_OK)
                 break; // which it may be in spite of a failure: of the next receive
             cr_assert(reached);
@@ -199,9 +159,9 @@ Test(no_memory, a_message_that_cannot_be_kept_is_answered_as_any_other)
     // One that could not be kept, and requests after it.
     raw_ask(fd, 30, "{\"op\":\"lease\"}");
     struct ipc_message *message = next_message(&f);
-    fails_after = 0;
+    memory_fails_at(0, SHORTAGE_ONE);
     cr_assert_eq(ipc_keep(message), ERR_NO_MEMORY);
-    cr_assert(failed());
+    cr_assert(memory_failed());
     reply_ok(message);
     free(raw_reply(fd, 30));
     for (uint32_t i = 31; i < 200; i++) {

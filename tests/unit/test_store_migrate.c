@@ -212,6 +212,31 @@ Test(store_migrate, what_had_finished_is_removed_like_all_that_finishes)
     fixture_free(&f);
 }
 
+// What was before is not in the history; what is dispatched from then on is, and waited from its beginning
+// on.
+Test(store_migrate, the_history_begins_with_version_4)
+{
+    struct fixture f;
+    make_version_1(&f);
+    run_sql(&f, store_schema_steps[1]);
+    run_sql(&f, store_schema_steps[2]);
+    run_sql(&f, "PRAGMA user_version = 3");
+    fixture_open(&f);
+    expect_queues(f.store);
+    expect_ingestions(f.store);
+    cr_assert_eq(sql_integer(f.store->db, "SELECT sum(id * 100 + seq + queue) FROM history"), 200);
+    (void)dispatch(f.store, key_make(1, PRIORITY_HIGH, 4, 1)); // its second attempt
+    (void)dispatch(f.store, key_make(1, PRIORITY_LOW, 7, 0));
+    cr_assert_eq(sql_integer(f.store->db, "SELECT sum(id * 10 + attempt) FROM history WHERE since = 0 AND "
+                                          "ended = 0 AND seq > 0"),
+                 73);
+    expect_sound(f.store);
+    fixture_free(&f);
+    fixture_new(&f); // there is nothing before in a new one
+    cr_assert_eq(sql_integer(f.store->db, "SELECT count(*) FROM history"), 0);
+    fixture_free(&f);
+}
+
 // A start that fails on the way leaves the store as it was or as it is to be.
 Test(store_migrate, each_write_and_sync_on_the_way_fails_once)
 {

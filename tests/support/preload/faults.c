@@ -1,9 +1,13 @@
 // Faults in what the scheduler asks of the kernel, loaded in front of the C library (LD_PRELOAD): a disk that
 // breaks, that is full from the second commit on, or that is slow, and a wall clock that is set. No test can
-// bring these about for real, and the kernel's own ways to a full disk (RLIMIT_FSIZE) cannot be timed.
+// bring these about for real, and the kernel's own ways to a full disk (RLIMIT_FSIZE) cannot be timed. What
+// does not fail goes through disk.c.
 //
 // The file that SLUICE_FAULT_FILE names says what is wrong at the moment, in one of the words of
 // tests/e2e/fault_fixture.h; as long as it is not there, nothing is. Only the store's files are touched.
+#undef _FORTIFY_SOURCE // its headers define functions that are defined here
+#include "tests/support/preload/disk.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -15,52 +19,55 @@
 #include <time.h>
 #include <unistd.h>
 
-static bool fault_is(const char *kind)
+// The word of the moment; false when there is none.
+static bool fault_read(char text[static 32])
 {
-    char text[32];
     int saved = errno;
     const char *path = getenv("SLUICE_FAULT_FILE");
     int fd = path != NULL ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    ssize_t len = fd >= 0 ? read(fd, text, sizeof text) : -1;
+    ssize_t len = fd >= 0 ? read(fd, text, 31) : -1;
     if (fd >= 0) {
         close(fd);
     }
+    text[len > 0 ? len : 0] = '\0';
     errno = saved;
-    return len == (ssize_t)strlen(kind) && memcmp(text, kind, (size_t)len) == 0;
+    return len > 0;
+}
+
+static bool fault_is(const char *kind)
+{
+    char text[32];
+    return fault_read(text) && strcmp(text, kind) == 0;
 }
 
 static bool is_of_store(int fd)
 {
-    char link[64];
-    char path[512];
-    int saved = errno;
-    (void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t len = readlink(link, path, sizeof path - 1);
-    path[len > 0 ? len : 0] = '\0';
-    errno = saved;
-    return strstr(path, "/sluice.db") != NULL;
+    enum disk_file file = disk_file_of(fd);
+    return file != DISK_OTHER && file != DISK_DIRECTORY;
 }
 
-// What a write or a sync of this file fails with; 0: it does not.
-static int failure(int fd)
+// What a call fails with, by the word that stands for this call alone; 0: it does not.
+static int failure(int fd, const char *alone)
 {
-    if (!is_of_store(fd)) {
+    char text[32];
+    if (!fault_read(text) || !is_of_store(fd)) {
         return 0;
     }
-    if (fault_is("io")) {
+    bool writes = strcmp(alone, "io-read") != 0;
+    if (strcmp(text, alone) == 0 || (writes && strcmp(text, "io") == 0)) {
         return EIO;
     }
-    return fault_is("full") ? ENOSPC : 0;
+    return writes && strcmp(text, "full") == 0 ? ENOSPC : 0;
 }
 
 static ssize_t store_write(int fd, const void *data, size_t len, off_t at)
 {
-    int error = failure(fd);
+    int error = failure(fd, "io-write");
     if (error != 0) {
         errno = error;
         return -1;
     }
-    return syscall(SYS_pwrite64, fd, data, len, at);
+    return disk_write(fd, data, len, at);
 }
 
 ssize_t pwrite(int fd, const void *data, size_t len, off_t at)
@@ -71,6 +78,26 @@ ssize_t pwrite(int fd, const void *data, size_t len, off_t at)
 ssize_t pwrite64(int fd, const void *data, size_t len, off64_t at)
 {
     return store_write(fd, data, len, at);
+}
+
+static ssize_t store_read(int fd, void *data, size_t len, off_t at)
+{
+    int error = failure(fd, "io-read");
+    if (error != 0) {
+        errno = error;
+        return -1;
+    }
+    return syscall(SYS_pread64, fd, data, len, at);
+}
+
+ssize_t pread(int fd, void *data, size_t len, off_t at)
+{
+    return store_read(fd, data, len, at);
+}
+
+ssize_t pread64(int fd, void *data, size_t len, off64_t at)
+{
+    return store_read(fd, data, len, at);
 }
 
 static void pass_full(void)
@@ -84,7 +111,7 @@ static void pass_full(void)
 
 static int store_sync(int fd, long call)
 {
-    int error = failure(fd);
+    int error = failure(fd, "io-sync");
     if (error != 0) {
         errno = error;
         return -1;
@@ -95,7 +122,7 @@ static int store_sync(int fd, long call)
     if (is_of_store(fd) && fault_is("full-after-a-commit")) {
         pass_full();
     }
-    return (int)syscall(call, fd);
+    return disk_sync(fd, call);
 }
 
 int fsync(int fd)
