@@ -90,6 +90,16 @@ static enum err answer_members(struct answer *answer, const struct reply *reply)
     return ERR_OK;
 }
 
+// What was carried out may be answered in short, without the state after it.
+static enum err answer_changed(struct answer *answer, const struct reply *reply)
+{
+    if (reply->members[0] == '}') {
+        buf_str(&answer->body, "{}");
+        return ERR_OK;
+    }
+    return answer_members(answer, reply);
+}
+
 static void answer_error(struct answer *answer, enum endpoint endpoint, const struct reply *reply)
 {
     struct fault fault = reply->fault;
@@ -116,16 +126,18 @@ void answer_reply(struct answer *answer, enum endpoint endpoint, const struct re
         break;
     case ENDPOINT_STATUS:
     case ENDPOINT_LIST:
-    case ENDPOINT_CANCEL:
-    case ENDPOINT_RETRY:
     case ENDPOINT_QUEUE_LIST:
     case ENDPOINT_QUEUE_GET:
+        err = answer_members(answer, reply);
+        break;
+    case ENDPOINT_CANCEL:
+    case ENDPOINT_RETRY:
     case ENDPOINT_QUEUE_PUT:
     case ENDPOINT_QUEUE_DELETE:
     case ENDPOINT_QUEUE_PAUSE:
     case ENDPOINT_QUEUE_RESUME:
     case ENDPOINT_QUEUE_RETRY:
-        err = answer_members(answer, reply);
+        err = answer_changed(answer, reply);
         break;
     case ENDPOINT_METRICS: // metrics.c's, when it is there
     case ENDPOINT_HEALTHZ:

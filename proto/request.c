@@ -41,6 +41,7 @@ static const char *const lease_members[] = {"id", "queue", "wait", "max"};
 static const char *const ack_members[] = {"id", "batch_id"};
 static const char *const nack_members[] = {"id", "batch_id", "error", "final", "delay"};
 static const char *const extend_members[] = {"id", "batch_id", "lease"};
+static const char *const backup_members[] = {"id", "path"};
 
 #define MEMBERS_MAX 32 // of any operation
 
@@ -68,6 +69,7 @@ static const struct op_spec ops[] = {
     [OP_NACK] = {"nack", TAKES(nack_members, settle_decode, settle_encode), WRITES, NO_CHANGE},
     [OP_EXTEND] = {"extend", TAKES(extend_members, settle_decode, settle_encode), WRITES, NO_CHANGE},
     [OP_STATS] = {"stats", NULL, 0, NULL, NULL, READS, NO_CHANGE},
+    [OP_BACKUP] = {"backup", TAKES(backup_members, backup_decode, backup_encode), READS, NO_CHANGE},
     [OP_METRICS] = {"metrics", NULL, 0, NULL, NULL, READS, NO_CHANGE},
 };
 _Static_assert(COUNT(ops) == OP_METRICS + 1, "a row for each operation");
@@ -94,6 +96,9 @@ void request_fini(struct request *request)
         break;
     case OP_NACK:
         free(request->settle.error);
+        break;
+    case OP_BACKUP:
+        free(request->backup.path);
         break;
     case OP_PING:
     case OP_STATUS:
@@ -154,7 +159,9 @@ static enum err decode_body(const struct source *source, struct request *request
 
 enum err request_from_body(const char *body, size_t len, struct request *request, struct fault *fault)
 {
-    return decode_with(decode_body, body, len, request, fault);
+    return request_plain(body, len, PLAIN_BODY, request)
+               ? ERR_OK
+               : decode_with(decode_body, body, len, request, fault);
 }
 
 static enum err decode_put(const struct source *source, struct request *request, struct fault *fault)
@@ -264,7 +271,9 @@ static enum err decode_line(const struct source *source, struct request *request
 
 enum err request_from_line(const char *line, size_t len, struct request *request, struct fault *fault)
 {
-    return decode_with(decode_line, line, len, request, fault);
+    return request_plain(line, len, PLAIN_LINE, request)
+               ? ERR_OK
+               : decode_with(decode_line, line, len, request, fault);
 }
 
 // ---- encoding ----

@@ -32,6 +32,7 @@ enum op {
     OP_NACK,
     OP_EXTEND,
     OP_STATS,
+    OP_BACKUP,
     OP_METRICS,
 };
 
@@ -97,6 +98,11 @@ struct settle_request {
     int64_t lease_ns; // extend: 1s to 1d from now; 0 when absent: as long as the queue says
 };
 
+struct backup_request {
+    struct id id; // minted by the client
+    char *path;   // owned; absolute, at most BACKUP_PATH_MAX bytes
+};
+
 struct request {
     enum op op;
     struct trace *trace; // owned; NULL when nothing of it was given
@@ -109,6 +115,7 @@ struct request {
         struct queue_list_request queue_list;
         struct lease_request lease;
         struct settle_request settle;
+        struct backup_request backup;
     };
 };
 

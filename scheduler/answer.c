@@ -324,6 +324,7 @@ void answer(struct loop *loop, const struct request *request, struct buf *out)
         reply_ping(out);
         break;
     case OP_STATUS: {
+        store_begin_reading(loop->store); // reply_all ends it
         enum err err = put_status(loop, &request->status, out, start);
         if (err == ERR_NOT_FOUND) {
             reply_failed(out, start, err, "there is no ingestion with this ID");
@@ -345,6 +346,9 @@ void answer(struct loop *loop, const struct request *request, struct buf *out)
     }
     case OP_STATS:
         put_stats(loop, out, start);
+        break;
+    case OP_BACKUP:
+        backup_answer(&loop->backup, loop->store, &request->backup, out);
         break;
     case OP_METRICS:
         answer_metrics(loop, out);

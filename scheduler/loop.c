@@ -204,12 +204,14 @@ static enum err serve(struct loop *loop, struct wait *wait)
         if (err != ERR_OK) {
             return err;
         }
+        backup_step(&loop->backup);
         bool more = loop->retries || loop->done != NULL;
         if (loop->messages != NULL || (more && !loop->failing)) {
             continue; // a turn does a bounded amount; the rest is next
         }
         struct mono decide = loop->ending ? deadline : engine_wake(loop->engine);
         decide = mono_min(decide, mono_min(leases_wake(loop->leases), retain_wake(loop)));
+        wake = mono_min(wake, backup_wake(&loop->backup));
         if (loop->failing || loop->cut_off) {
             decide = mono_min(decide, loop->blocked_until); // whether there is room again
         }
@@ -297,6 +299,7 @@ static void drop_waiting_leases(struct loop *loop)
 
 static void stop(struct loop *loop)
 {
+    backup_fini(&loop->backup);
     ipc_close(loop->ipc);
     loop->ipc = NULL;
     targets_stop(loop->targets); // from here on nothing is posted
@@ -322,6 +325,7 @@ int loop_run(struct loop *loop)
     loop->blocked_until = (struct mono){INT64_MIN};
     loop->next_failure_log = loop->blocked_until;
     loop->started = mono_now();
+    backup_init(&loop->backup);
     loop->metrics.started = wall_now();
     enum err err = start(loop, &wait, &fault);
     if (err == ERR_OK) {

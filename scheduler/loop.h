@@ -3,6 +3,7 @@
 #ifndef SLUICE_SCHEDULER_LOOP_H
 #define SLUICE_SCHEDULER_LOOP_H
 
+#include "scheduler/backup.h"
 #include "scheduler/engine.h"
 #include "scheduler/inbox.h"
 #include "scheduler/ipc.h"
@@ -51,6 +52,7 @@ struct loop {
     size_t leased_count;
 
     struct retention retention;
+    struct backup backup;
 
     struct mono blocked_until; // the store had no room: nothing is written before
     bool failing;              // the last commit did

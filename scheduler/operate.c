@@ -227,6 +227,7 @@ enum err operate(struct loop *loop, struct turn *t, struct ipc_request *r)
     case OP_QUEUE_GET:
     case OP_LEASE:
     case OP_STATS:
+    case OP_BACKUP:
     case OP_METRICS:
         break;
     }

@@ -323,6 +323,7 @@ static void reply_good(struct loop *loop, const struct turn *t, const struct req
     case OP_QUEUE_LIST:
     case OP_METRICS:
     case OP_STATS:
+    case OP_BACKUP:
         answer(loop, request, out);
         break;
     }
@@ -383,6 +384,7 @@ static size_t reply_bound(const struct ipc_request *r)
     case OP_ACK:
     case OP_NACK:
     case OP_EXTEND:
+    case OP_BACKUP:
         break;
     }
     return 0;
@@ -440,6 +442,7 @@ void reply_all(struct loop *loop, struct turn *t, enum err failed)
         next = item->next;
         reply_message(loop, t, message_of(item), failed, &insert);
     }
+    store_end_reading(loop->store); // which answer.c begins
     if (failed == ERR_OK) {
         reply_leases(loop, leases_take_grants(loop->leases));
     }

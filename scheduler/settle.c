@@ -11,7 +11,9 @@ void apply_late(struct loop *loop)
 {
     for (struct inbox_item *item = loop->late; item != NULL; item = item->next) {
         struct delivery *d = container_of(item, struct delivery, late);
-        engine_started(loop->engine, d->flight, d->started);
+        if (d->flight != NULL) { // else see settle
+            engine_started(loop->engine, d->flight, d->started);
+        }
     }
 }
 
@@ -110,6 +112,9 @@ enum err settle(struct loop *loop, struct turn *t)
     enum err err = ERR_OK;
     size_t n = 0;
     for (struct inbox_item *item = loop->done; item != NULL && err == ERR_OK; item = item->next) {
+        if (delivery_of(item)->flight == NULL) {
+            continue; // its end is on disk: that commit happened, though an error was reported
+        }
         err = decide(loop, t, delivery_of(item), &rows[n++]);
     }
     if (err == ERR_OK) {

@@ -39,6 +39,10 @@ MUST_CHECK enum err store_begin_lazy(struct store *store);
 // go on, and say nothing of what it was for: the store may hold it when it is opened again.
 MUST_CHECK enum err store_commit(struct store *store);
 void store_rollback(struct store *store);
+// Outside of a transaction: what is read between the two is of one moment, and costs less than read by read.
+// To begin again, or to end what has not begun, does nothing.
+void store_begin_reading(struct store *store);
+void store_end_reading(struct store *store);
 // Housekeeping between transactions (checkpoints), when there is nothing better to do or it has become
 // urgent. Returns quickly when nothing is due.
 MUST_CHECK enum err store_tend(struct store *store);
@@ -220,6 +224,27 @@ struct removed {
 #define CHUNK_ROWS 4u // a chunk of 1,024 IDs counts as so many rows, since it has pages of its own
 MUST_CHECK enum err store_remove_old(struct store *store, int64_t finished_by_ns, size_t max_rows,
                                      struct removed *removed);
+
+// ---- a copy of it all ----
+
+struct store_copy;
+// Begins a copy in a file of its own, which must not be there (nor one of that name with ".part" behind it).
+// Its name comes when it is complete. ERR_STORAGE_UNAVAILABLE, which says why, or ERR_NO_MEMORY. The caller
+// ends it with store_copy_end, before the store is closed.
+MUST_CHECK enum err store_copy_begin(struct store *store, const char *path, struct store_copy **copy,
+                                     struct fault *fault);
+struct store_copied {
+    uint64_t pages; // of the store
+    uint64_t left;  // of them
+    bool done;
+};
+// Copies so many pages more, between transactions. Whatever is written meanwhile is in it as well: when it is
+// done, it is the store of that moment. It is not synced to disk. ERR_STORAGE_UNAVAILABLE: it cannot be
+// completed.
+MUST_CHECK enum err store_copy_step(struct store_copy *copy, int pages, struct store_copied *copied,
+                                    struct fault *fault);
+// Frees it; what is not complete is removed. NULL is fine.
+void store_copy_end(struct store_copy *copy);
 
 // ---- the status table ----
 

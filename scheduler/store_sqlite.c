@@ -238,13 +238,31 @@ enum err store_commit(struct store *store)
     return store_written(store, err);
 }
 
-void store_rollback(struct store *store)
+static void end_transaction(struct store *store)
 {
     if (store->in_transaction && sqlite3_get_autocommit(store->db) == 0) {
         sqlite3_step(store->statements[STMT_ROLLBACK]);
         sqlite3_reset(store->statements[STMT_ROLLBACK]);
     }
     store->in_transaction = false;
+}
+
+void store_begin_reading(struct store *store)
+{
+    if (!store->in_transaction) {
+        // If it fails, so will the reads.
+        store->in_transaction = stmt_run(store->statements[STMT_BEGIN_READING]) == ERR_OK;
+    }
+}
+
+void store_end_reading(struct store *store)
+{
+    end_transaction(store);
+}
+
+void store_rollback(struct store *store)
+{
+    end_transaction(store);
     store->delta_count = 0;
     store->last_entry = -1;
 }

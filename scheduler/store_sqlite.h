@@ -10,6 +10,7 @@
 // store_cancel.c   what is cancelled, by hand or by a deadline
 // store_retry.c    retries by hand
 // store_remove.c   what finished long ago
+// store_copy.c     a copy of it all
 // store_read.c     what start-up and the status table read
 // store_ids.c      the IDs of an ingestion, in chunks
 // store_waiting.c  the batches that wait, as runs
@@ -31,15 +32,14 @@
     "seq, id, queue, priority, batch_size, id_count, batch_count, created_ms, accepted_ns, not_before_ms, "  \
     "deadline_ms, marks, waiting, triggered, completed, failed, cancelled"
 
-// What waits before ?3 in large blocks, then inside the one that it lies in in smaller ones, and so on.
-// `larger` and `own` are the sizes of blocks as powers of two.
+// The blocks before ?3: large ones, then inside the one that it lies in smaller ones, and so on. Rows of a
+// level, the first block and the one after the last; `larger` and `own` are the sizes of blocks as powers of
+// two.
 // clang-format off
-#define LEVEL_BEFORE(level, larger, own) \
-    "(SELECT coalesce(sum(n), 0) FROM waiting_count WHERE queue = ?1 AND priority = ?2 AND level = " level " AND " \
-    "block >= ?3 >> " larger " << 4 AND block < ?3 >> " own ")"
+#define LEVEL_BEFORE(level, larger, own) "(" level ", ?3 >> " larger " << 4, ?3 >> " own ")"
 #define BLOCKS_BEFORE \
-    LEVEL_BEFORE("4", "63", "20") " + " LEVEL_BEFORE("3", "20", "16") " + " LEVEL_BEFORE("2", "16", "12") " + " \
-    LEVEL_BEFORE("1", "12", "8") " + " LEVEL_BEFORE("0", "8", "4")
+    "(VALUES (4, 0, ?3 >> 20), " LEVEL_BEFORE("3", "20", "16") ", " LEVEL_BEFORE("2", "16", "12") ", " \
+    LEVEL_BEFORE("1", "12", "8") ", " LEVEL_BEFORE("0", "8", "4") ")"
 // clang-format on
 
 // RETURNING costs as much as several statements (SQLite makes a table for it each time), so it is for rare
@@ -47,6 +47,7 @@
 // know.
 #define STATEMENT_LIST(X)                                                                                    \
     X(BEGIN, "BEGIN IMMEDIATE")                                                                              \
+    X(BEGIN_READING, "BEGIN")                                                                                \
     X(COMMIT, "COMMIT")                                                                                      \
     X(ROLLBACK, "ROLLBACK")                                                                                  \
     /* start-up and queues */                                                                                \
@@ -110,11 +111,14 @@
                   "block = ?4 AND n = 0")                                                                    \
     X(SUM_BLOCKS, "SELECT sum(n) FROM waiting_count WHERE queue = ?1 AND priority = ?2 AND level = ?3 AND "  \
                   "block >= ?4 AND block < ?5")                                                              \
-    X(COUNT_BEFORE, /* the ingestions of the smallest block that ?3 lies in, and its own batches before ?4   \
-                     */                                                                                      \
-      "SELECT " BLOCKS_BEFORE " + (SELECT coalesce(sum(waiting), 0) FROM ingestion WHERE "                   \
-      "seq >= ?3 >> 4 << 4 AND seq < ?3 AND queue = ?1 AND priority = ?2) + "                                \
-      "(SELECT coalesce(sum(min(end_idx, ?4) - first_idx), 0) FROM waiting WHERE queue = ?1 AND "            \
+    X(COUNT_BEFORE, /* and the ingestions of the smallest block that ?3 lies in */                           \
+      "SELECT (SELECT coalesce(sum(w.n), 0) FROM " BLOCKS_BEFORE                                             \
+      " AS blocks CROSS JOIN waiting_count w WHERE "                                                         \
+      "w.queue = ?1 AND w.priority = ?2 AND w.level = blocks.column1 AND w.block >= blocks.column2 AND "     \
+      "w.block < blocks.column3) + (SELECT coalesce(sum(waiting), 0) FROM ingestion WHERE "                  \
+      "seq >= ?3 >> 4 << 4 AND seq < ?3 AND queue = ?1 AND priority = ?2)")                                  \
+    X(COUNT_OWN_BEFORE, /* of the ingestion ?3, the batches before ?4 */                                     \
+      "SELECT (SELECT coalesce(sum(min(end_idx, ?4) - first_idx), 0) FROM waiting WHERE queue = ?1 AND "     \
       "priority = ?2 AND seq = ?3 AND first_idx < ?4) + coalesce((SELECT max(min(batch_count, ?4) - "        \
       "next_idx, 0) FROM ingestion WHERE seq = ?3 AND fresh AND queue = ?1 AND priority = ?2), 0)")          \
     /* ingestions */                                                                                         \

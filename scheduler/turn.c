@@ -353,17 +353,17 @@ static void start_deliveries(struct loop *loop, struct turn *t)
     for (size_t i = 0; i < t->dispatch_count; i++) {
         struct delivery *d = t->dispatched[i];
         live_add(loop, d);
-        if (target_is_pull(d->target)) {
-            loop->leased_count++;
-            continue; // its worker is answered
-        }
         // After a slow commit it starts late for certain. The target's own report may come after the next
         // slot's time, so what is known is applied now; the report then adds only what is missing.
         struct mono handed_over = mono_now();
         if (mono_diff(handed_over, d->slot) > TARGET_LATE_NS) {
             engine_started(loop->engine, d->flight, handed_over);
         }
-        target_start(d);
+        if (target_is_pull(d->target)) {
+            loop->leased_count++; // its worker is answered
+        } else {
+            target_start(d);
+        }
     }
 }
 

@@ -117,6 +117,7 @@ static void count_death(struct round *round)
     if (round->plan.power) {
         cut_power(round);
     }
+    sluice_verify(round->sluice); // what the next one finds
 }
 
 void round_bury(struct round *round)
@@ -319,6 +320,7 @@ void round_end(struct round *round)
     cr_assert_eq(sluice_stop(round->sluice, GATEWAY), 0);
     cr_assert_eq(sluice_stop(round->sluice, SCHEDULER), 0);
     if (round->small) {
+        sluice_verify(round->sluice);
         cr_assert_eq(umount(round->sluice->data), 0, "%s", strerror(errno));
     }
     sluice_end(round->sluice);

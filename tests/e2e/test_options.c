@@ -279,7 +279,7 @@ Test(options, a_store_of_another_kind_is_refused_and_left_alone)
     sluice_launch(sluice, SCHEDULER);
     cr_assert_eq(sluice_stop(sluice, SCHEDULER), EXIT_CODE_OK);
 
-    sluice->damaged = true; // it is no store of ours any more
+    sluice->damaged = true;                  // it is no store of ours any more
     patch(store, 60, "\x00\x01\x00\x00", 4); // SQLite keeps user_version there
     expect_refused_untouched(sluice, store, "newer");
     patch(store, 0, "Something else", 14);

@@ -88,6 +88,8 @@ bool fuzz_same_request(const struct request *a, const struct request *b)
     case OP_NACK:
     case OP_EXTEND:
         return same_settle(&a->settle, &b->settle);
+    case OP_BACKUP:
+        return id_equal(&a->backup.id, &b->backup.id) && same_text(a->backup.path, b->backup.path);
     case OP_PING:
     case OP_STATS:
     case OP_METRICS:

@@ -379,6 +379,15 @@ Test(request, lines_of_requests_without_members)
     expect_round_trip(&(struct request){.op = OP_STATS}, "{\"op\":\"stats\"}\n");
 }
 
+Test(request, lines_of_backup_requests)
+{
+    char path[] = "/var/backups/sluice.db";
+    struct request backup = {.op = OP_BACKUP, .backup = {.path = path}};
+    cr_assert(id_parse(UUID, strlen(UUID), &backup.backup.id));
+    expect_round_trip(&backup,
+                      "{\"op\":\"backup\",\"id\":\"" UUID "\",\"path\":\"/var/backups/sluice.db\"}\n");
+}
+
 Test(request, lines_of_ingest_requests)
 {
     static char ids[] = "9007199254740991,1";
@@ -577,7 +586,7 @@ Test(request, what_writes)
         {OP_CANCEL, true},      {OP_RETRY, true},        {OP_QUEUE_LIST, false}, {OP_QUEUE_GET, false},
         {OP_QUEUE_PUT, true},   {OP_QUEUE_DELETE, true}, {OP_QUEUE_PAUSE, true}, {OP_QUEUE_RESUME, true},
         {OP_QUEUE_RETRY, true}, {OP_LEASE, false},       {OP_ACK, true},         {OP_NACK, true},
-        {OP_EXTEND, true},      {OP_STATS, false},
+        {OP_EXTEND, true},      {OP_STATS, false},       {OP_BACKUP, false},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         cr_expect_eq(op_writes(cases[i].op), cases[i].writes, "%d", (int)cases[i].op);
@@ -623,7 +632,7 @@ Test(request, pages_have_defaults)
 
 #define OPS                                                                                                  \
     "ping, ingest, status, list, cancel, retry, queue.list, queue.get, queue.put, queue.delete, "            \
-    "queue.pause, queue.resume, queue.retry, lease, ack, nack, extend, stats, metrics, not "
+    "queue.pause, queue.resume, queue.retry, lease, ack, nack, extend, stats, backup, metrics, not "
 
 Test(request, lines_that_are_no_request_are_refused)
 {
@@ -647,6 +656,9 @@ Test(request, lines_that_are_no_request_are_refused)
         REFUSED("{\"op\":\"" KEY_250 "\"}", ERR_BAD_REQUEST, OPS TEN),
         REFUSED("{\"op\":null}", ERR_BAD_REQUEST, OPS "absent"),
         REFUSED("{\"op\":\"stats\",\"queue\":\"default\"}", ERR_INVALID_FIELD, "\"queue\""),
+        REFUSED("{\"op\":\"backup\",\"id\":\"" UUID "\"}", ERR_INVALID_FIELD, "path"),
+        REFUSED("{\"op\":\"backup\",\"path\":\"/x\"}", ERR_INVALID_FIELD, "id"),
+        REFUSED("{\"op\":\"backup\",\"id\":\"" UUID "\",\"path\":\"x\"}", ERR_INVALID_FIELD, "begin with /"),
     };
     expect_refused(request_from_line, cases, COUNT(cases));
 }
