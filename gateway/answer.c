@@ -3,6 +3,8 @@
 #include <string.h>
 #include <time.h>
 
+#define HEAD_USUAL 320u // bytes, that it need not grow
+
 void answer_init(struct answer *answer)
 {
     *answer = (struct answer){.err = ERR_OK};
@@ -193,6 +195,7 @@ static void head_date(struct buf *head, struct wall now)
 void answer_head(const struct answer *answer, enum keep keep, struct wall now, struct buf *head)
 {
     int status = err_status(answer->err);
+    (void)buf_room(head, HEAD_USUAL);
     buf_str(head, "HTTP/1.1 ");
     buf_i64(head, status);
     buf_char(head, ' ');
