@@ -19,6 +19,9 @@ void answer_clear(struct answer *answer)
     answer->err = ERR_OK;
     answer->resent = false;
     answer->replayed = false;
+    answer->has_ingestion = false;
+    answer->type = NULL;
+    answer->request_id = NULL;
     answer->allow = NULL;
     buf_reset(&answer->body);
 }
@@ -65,6 +68,8 @@ static enum err answer_ingest(struct answer *answer, const struct reply *reply)
         return err;
     }
     answer->replayed = known && !id_equal(&id, &answer->minted);
+    answer->has_ingestion = true;
+    answer->ingestion = id;
     id_format(&id, text);
     buf_str(&answer->body, "{\"ingestion_id\":\"");
     buf_put(&answer->body, text, ID_TEXT_SIZE - 1);
@@ -81,6 +86,16 @@ static enum err answer_members(struct answer *answer, const struct reply *reply)
     buf_char(&answer->body, '{');
     buf_put(&answer->body, reply->members + 1, reply->members_len - 1);
     return ERR_OK;
+}
+
+// What was carried out may be answered in short, without the state after it.
+static enum err answer_changed(struct answer *answer, const struct reply *reply)
+{
+    if (reply->members[0] == '}') {
+        buf_str(&answer->body, "{}");
+        return ERR_OK;
+    }
+    return answer_members(answer, reply);
 }
 
 static void answer_error(struct answer *answer, enum endpoint endpoint, const struct reply *reply)
@@ -109,17 +124,20 @@ void answer_reply(struct answer *answer, enum endpoint endpoint, const struct re
         break;
     case ENDPOINT_STATUS:
     case ENDPOINT_LIST:
-    case ENDPOINT_CANCEL:
-    case ENDPOINT_RETRY:
     case ENDPOINT_QUEUE_LIST:
     case ENDPOINT_QUEUE_GET:
+        err = answer_members(answer, reply);
+        break;
+    case ENDPOINT_CANCEL:
+    case ENDPOINT_RETRY:
     case ENDPOINT_QUEUE_PUT:
     case ENDPOINT_QUEUE_DELETE:
     case ENDPOINT_QUEUE_PAUSE:
     case ENDPOINT_QUEUE_RESUME:
     case ENDPOINT_QUEUE_RETRY:
-        err = answer_members(answer, reply);
+        err = answer_changed(answer, reply);
         break;
+    case ENDPOINT_METRICS: // metrics.c's, when it is there
     case ENDPOINT_HEALTHZ:
     case ENDPOINT_READYZ:
         buf_str(&answer->body, "{\"status\":\"ready\"}");
@@ -179,12 +197,21 @@ void answer_head(const struct answer *answer, enum keep keep, struct wall now, s
     buf_i64(head, status);
     buf_char(head, ' ');
     buf_str(head, reason(status));
-    buf_str(head, answer->err ? "\r\nContent-Type: application/problem+json"
-                              : "\r\nContent-Type: application/json");
+    buf_str(head, "\r\nContent-Type: ");
+    if (answer->err) {
+        buf_str(head, "application/problem+json");
+    } else {
+        buf_str(head, answer->type ? answer->type : "application/json");
+    }
     buf_str(head, "\r\nContent-Length: ");
     buf_u64(head, answer->body.len);
     head_date(head, now);
     buf_str(head, "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
+    if (answer->request_id) {
+        buf_str(head, "X-Request-Id: ");
+        buf_str(head, answer->request_id);
+        buf_str(head, "\r\n");
+    }
     if (answer->allow) {
         buf_str(head, "Allow: ");
         buf_str(head, answer->allow);

@@ -212,6 +212,17 @@ void delivery_free(struct delivery *delivery)
     free(delivery);
 }
 
+const char *outcome_name(enum outcome_class class)
+{
+    static const char *const names[OUTCOMES] = {
+        [OUTCOME_COMPLETED] = "completed",
+        [OUTCOME_RETRY] = "retry",
+        [OUTCOME_FAILED] = "failed",
+        [OUTCOME_HOLD] = "hold",
+    };
+    return names[class];
+}
+
 void delivery_begin(struct delivery *delivery, struct inbox *inbox)
 {
     delivery->started = mono_now();

@@ -338,6 +338,7 @@ void round_end(struct round *round)
     cr_assert_eq(sluice_stop(round->sluice, GATEWAY), 0);
     cr_assert_eq(sluice_stop(round->sluice, SCHEDULER), 0);
     if (round->small) {
+        sluice_verify(round->sluice);
         cr_assert_eq(umount(round->sluice->data), 0, "%s", strerror(errno));
     }
     sluice_end(round->sluice);

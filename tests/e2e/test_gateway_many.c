@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-TestSuite(gateway_many, .fini = sluice_cleanup, .timeout = 120);
+TestSuite(gateway_many, .fini = sluice_cleanup, .timeout = 400);
 
 #define GET "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"
 #define POST "POST /ingest HTTP/1.1\r\nHost: h\r\n"
@@ -82,7 +82,7 @@ static const char *const sayings[] = {
     GET "GET /healthz HTTP/1.1\r\n", // is kept, and stops in the next header
     POST "Content-Length: 100\r\n\r\n{\"ids\":",
     POST "Content-Length: 60000\r\n\r\n{\"ids\":",
-    POST "Expect: 100-continue\r\nContent-Length: 8000000\r\n\r\n",
+    POST "Expect: 100-continue\r\nContent-Length: 1000000\r\n\r\n",
     POST "Content-Length: 32\r\n\r\n" BODY, // and does not wait for its answer
     POST "Transfer-Encoding: chunked\r\n\r\n2\r\n{}",
     "\x16\x03\x01\x02",

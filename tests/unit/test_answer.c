@@ -55,6 +55,23 @@ Test(answer, replies_become_bodies)
     answer_fini(&answer);
 }
 
+// What is said of the state after it did not fit, or memory was too short for it.
+Test(answer, what_was_carried_out_may_be_answered_in_short)
+{
+    static const enum endpoint endpoints[] = {
+        ENDPOINT_CANCEL,      ENDPOINT_RETRY,        ENDPOINT_QUEUE_PUT,   ENDPOINT_QUEUE_DELETE,
+        ENDPOINT_QUEUE_PAUSE, ENDPOINT_QUEUE_RESUME, ENDPOINT_QUEUE_RETRY,
+    };
+    struct answer answer;
+    answer_init(&answer);
+    for (size_t i = 0; i < COUNT(endpoints); i++) {
+        answer_line(&answer, endpoints[i], "{\"ok\":true}");
+        cr_expect_eq(answer.err, ERR_OK);
+        cr_expect_str_eq(answer.body.data, "{}");
+    }
+    answer_fini(&answer);
+}
+
 Test(answer, replies_that_lack_something)
 {
     struct answer answer;
