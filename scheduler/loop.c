@@ -302,10 +302,13 @@ static void stop(struct loop *loop)
     backup_fini(&loop->backup);
     ipc_close(loop->ipc);
     loop->ipc = NULL;
-    targets_stop(loop->targets); // from here on nothing is posted
+    targets_halt(loop->targets); // from here on nothing is posted
     if (loop->inbox != NULL) {
         discard_messages(loop);
     }
+    loop->late = NULL; // these go with their deliveries
+    loop->late_end = &loop->late;
+    targets_stop(loop->targets);
     drop_waiting_leases(loop);
     free_deliveries(loop);
     routes_fini(&loop->routes);

@@ -83,6 +83,14 @@ enum err targets_new(struct inbox *inbox, struct targets **targets)
     return ERR_OK;
 }
 
+void targets_halt(struct targets *targets)
+{
+    if (targets) {
+        http_halt(targets->http);
+        exec_halt(targets->exec);
+    }
+}
+
 void targets_stop(struct targets *targets)
 {
     if (!targets) {

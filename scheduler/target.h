@@ -65,6 +65,9 @@ static inline struct delivery *delivery_of(struct inbox_item *item)
 // ERR_NO_MEMORY, ERR_INTERNAL when a thread or library cannot start. Threads start with the first target that
 // needs them.
 MUST_CHECK enum err targets_new(struct inbox *inbox, struct targets **targets);
+// Nothing is posted from here on. What was must be taken before targets_stop: it may be part of a delivery
+// that is still running (INBOX_LATE). NULL is fine.
+void targets_halt(struct targets *targets);
 // Deliveries still running are dropped without a word (and programs killed): the caller is about to end, and
 // the batches are dispatched again. Nothing is posted afterwards. NULL is fine.
 void targets_stop(struct targets *targets);

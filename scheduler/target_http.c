@@ -24,7 +24,7 @@ struct http {
     struct certificates certificates;
 
     // The thread's alone.
-    CURLM *multi; // NULL: there is no memory for one
+    CURLM *multi;      // NULL: there is no memory for one
     struct mono timer; // when libcurl wants to be called
     struct attempt *running;
     size_t running_count;
@@ -315,10 +315,17 @@ static enum err http_begin(struct inbox *inbox, struct http **http, struct fault
     return ERR_OK;
 }
 
-void http_stop(struct http *http)
+void http_halt(struct http *http)
 {
     if (http) {
         target_thread_stop(&http->thread);
+    }
+}
+
+void http_stop(struct http *http)
+{
+    if (http) {
+        http_halt(http);
         http_destroy(http);
     }
 }
