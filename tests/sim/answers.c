@@ -281,6 +281,7 @@ void answer_check(const struct request *request, const char *line, size_t len)
     case OP_PING:
     case OP_QUEUE_LIST:
     case OP_STATS:
+    case OP_BACKUP:
         break;
     }
 }
