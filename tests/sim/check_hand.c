@@ -139,6 +139,8 @@ void check_removed(struct store *store, int64_t finished_by_ns, const struct rem
     size_t n = 0;
     int64_t last_ns = INT64_MIN;  // of those that went
     int64_t first_ns = INT64_MAX; // of those that stay
+    CHECK(finished_by_ns <= sim.now.ns + sim.loop->age_offset_ns - sim.retain_ns,
+          "what finished is removed too early");
     for (size_t i = 0; i < model.used && removed->ingestions > 0; i++) {
         struct model_ingestion *ingestion = &model.ingestions[i];
         if (!ingestion->there || !model_finished(ingestion)) {

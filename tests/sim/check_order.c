@@ -211,8 +211,38 @@ static struct mono could_dispatch(const struct model_queue *queue)
     return mono_add(opens, sim.slow_commits || sim.slow_starts ? 100 * NS_PER_MS : 0);
 }
 
+// When something of it becomes due, or a lease of it runs out.
+static struct mono next_due(const struct model_ingestion *ingestion)
+{
+    int64_t first_ms = ingestion->scheduled ? ingestion->not_before_ms : DUE_NEVER;
+    bool fresh = false;
+    struct mono first = MONO_NEVER;
+    for (uint32_t b = 0; b < ingestion->batches; b++) {
+        const struct model_batch *batch = &ingestion->batch[b];
+        fresh = fresh || (batch->state == BATCH_WAITING && batch->attempts == 0);
+        if (batch->state == BATCH_BACKOFF) {
+            first = mono_min(first, (struct mono){batch->due_ns});
+        } else if (batch->state == BATCH_IN_FLIGHT && batch->leased && !sim.lied) {
+            first = mono_min(first, (struct mono){batch->lease_until_ns});
+        }
+    }
+    if (fresh && ingestion->deadline_ms != 0 && !ingestion->expired && ingestion->deadline_ms < first_ms) {
+        first_ms = ingestion->deadline_ms;
+    }
+    if (first_ms != DUE_NEVER) {
+        first = mono_min(first, (struct mono){(first_ms - sim.wall_offset_ms) * NS_PER_MS});
+    }
+    return first;
+}
+
 void check_sleep(struct mono until)
 {
+    for (size_t i = 0; i < model.used; i++) {
+        const struct model_ingestion *ingestion = &model.ingestions[i];
+        CHECK(!ingestion->there || until.ns <= mono_max(next_due(ingestion), sim.now).ns,
+              "it sleeps until %" PRId64 ", and something of %" PRId64 " is due before", until.ns,
+              ingestion->seq);
+    }
     for (size_t i = 0; i < MODEL_QUEUES; i++) {
         const struct model_queue *queue = &model.queues[i];
         if (queue->there) {

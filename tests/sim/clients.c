@@ -191,7 +191,9 @@ static void ingest(struct request *request)
         }
         what.id = sim_chance(2) ? again.id : what.id;
         again.id = what.id;
-        again.count = sim_chance(4) ? what.count : again.count;
+        again.count = sim_chance(8) ? what.count : again.count;
+        again.priority = sim_chance(8) ? what.priority : again.priority;
+        again.deadline_ms = sim_chance(16) ? what.deadline_ms : again.deadline_ms;
         what = again;
     } else {
         sent[sent_count++ % REMEMBERED] = what;

@@ -63,6 +63,7 @@ struct sim {
     bool slow_commits;      // commits of this seed may take long
     bool slow_starts;       // and so may the start of a delivery
     struct mono full_until; // the disk is full
+    int64_t retain_ns;      // how long what has finished is kept
 
     // the process
     struct loop *loop; // NULL while it is down

@@ -359,6 +359,7 @@ void world_run(const char *dir)
     (void)__wrap_getrandom(&sim.boot, sizeof sim.boot, 0);
     int64_t retain_ns = sim_chance(4) ? RETAIN_FOREVER : sim.client_mean_ns * (int64_t)(50 + sim_below(200));
     retain_ns = retain_ns == RETAIN_FOREVER ? 100 * NS_PER_S : retain_ns;
+    sim.retain_ns = retain_ns;
     uint64_t max_waiting = 40 + sim_below(160);
     disk_install();
     while (sim.step < sim.steps) {
