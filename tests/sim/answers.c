@@ -282,6 +282,7 @@ void answer_check(const struct request *request, const char *line, size_t len)
     case OP_QUEUE_LIST:
     case OP_STATS:
     case OP_BACKUP:
+    case OP_METRICS:
         break;
     }
 }
