@@ -501,19 +501,35 @@ bring_up() {
     done
 }
 
+# Waits until a program has ended. Leaves its name in `name` and its status in `code`.
+await_death() {
+    local dead=''
+    # bash does not wait for one of whose end it has told (on standard error) while another command ran.
+    for name in "${!pid[@]}"; do
+        if ! kill -0 "${pid[$name]}" 2>/dev/null; then
+            reap "$name"
+            return 0
+        fi
+    done
+    code=0
+    wait -n -p dead "${pid[@]}" 2>/dev/null || code=$? # bash would tell of signals in its own way
+    for name in "${!pid[@]}"; do
+        if [[ ${pid[$name]} == "${dead:-}" ]]; then
+            unset "pid[$name]"
+            return 0
+        fi
+    done
+    return 1 # a signal
+}
+
 # Restarts whatever dies, until told to stop.
 supervise() {
-    local name dead code
+    local name code
     while [[ -z $stopping ]]; do
-        dead='' code=0
-        wait -n -p dead "${pid[@]}" 2>/dev/null || code=$? # bash would tell of signals in its own way
-        for name in "${!pid[@]}"; do
-            if [[ ${pid[$name]} == "${dead:-}" ]]; then
-                unset "pid[$name]"
-                after_death "$name" "$code"
-                bring_up "$name"
-            fi
-        done
+        if await_death; then
+            after_death "$name" "$code"
+            bring_up "$name"
+        fi
     done
     stop_all
 }
