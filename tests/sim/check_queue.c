@@ -90,6 +90,12 @@ void check_delete_queue(int64_t id)
               strcmp(queue->name, DEFAULT_QUEUE) != 0,
           "%s is deleted, and is not empty", queue->name);
     queue->there = false;
+    for (size_t i = 0; i < model.used; i++) { // retries that were asked for go with it
+        struct model_ingestion *ingestion = &model.ingestions[i];
+        for (uint32_t b = 0; ingestion->there && ingestion->queue == id && b < ingestion->batches; b++) {
+            model_touch(ingestion)->batch[b].asked = false;
+        }
+    }
     sim_note("deletes", id, 0, 0);
 }
 
