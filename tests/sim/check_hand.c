@@ -22,6 +22,7 @@ static void cancel(struct model_ingestion *ingestion, int64_t age_ns, const stru
     bool scheduled = ingestion->scheduled;
     model_touch(ingestion)->cancelled = true;
     ingestion->scheduled = false;
+    ingestion->expired = true; // its deadline goes with it, and does not come back with a retry
     for (uint32_t b = 0; b < ingestion->batches; b++) {
         struct model_batch *batch = &ingestion->batch[b];
         batch->asked = false;

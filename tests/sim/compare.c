@@ -119,11 +119,41 @@ static bool queues_equal(struct store *store, char *why, size_t size)
     return same;
 }
 
+static bool flight_equals(const struct in_flight_row *row)
+{
+    const struct model_ingestion *ingestion = model_by_seq(row->key.place.seq);
+    if (ingestion == NULL || row->key.place.index >= ingestion->batches) {
+        return false;
+    }
+    const struct model_batch *batch = &ingestion->batch[row->key.place.index];
+    return batch->state == BATCH_IN_FLIGHT && row->cancelled == ingestion->cancelled &&
+           row->attempt == batch->attempts && row->excused == batch->excused &&
+           row->leased == batch->leased &&
+           (!row->leased ||
+            (id_equal(&row->lease, &batch->lease) && row->lease_until.ns == batch->lease_until_ns));
+}
+
+static bool flights_equal(struct store *store, char *why, size_t size)
+{
+    struct in_flight_row *rows = NULL;
+    size_t count = 0;
+    enum err err = store_load_in_flight(store, &rows, &count);
+    CHECK(err == ERR_OK, "what is in flight cannot be read: %s", err_name(err));
+    bool same = true;
+    for (size_t i = 0; i < count && same; i++) {
+        same = flight_equals(&rows[i]);
+        (void)snprintf(why, size, "%" PRId64 ".%u is in flight in another way than it was",
+                       rows[i].key.place.seq, rows[i].key.place.index);
+    }
+    store_free_in_flight(rows, count);
+    return same;
+}
+
 bool model_equals(struct store *store, char *why, size_t size)
 {
     static struct ingestion_row rows[MODEL_INGESTIONS + 1];
     size_t known = 0;
-    if (!queues_equal(store, why, size)) {
+    if (!queues_equal(store, why, size) || !flights_equal(store, why, size)) {
         return false;
     }
     for (size_t i = 0; i < model.used; i++) {

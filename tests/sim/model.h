@@ -47,7 +47,7 @@ struct model_ingestion {
     int64_t finished_ns; // on the age clock
     bool scheduled;
     bool cancelled;
-    bool expired;
+    bool expired; // its deadline came, or means nothing any more
     struct model_batch batch[MODEL_BATCHES];
 };
 
