@@ -4,9 +4,11 @@
 #include "common/log.h"
 #include "common/proc.h"
 #include "common/units.h"
+#include "common/watchdog.h"
 #include "common/worker.h"
 #include "gateway/forward.h"
 #include "gateway/http.h"
+#include "gateway/pulse.h"
 #include "gateway/reaper.h"
 
 #include <assert.h>
@@ -137,6 +139,8 @@ struct gateway {
     struct id_minter minter;
     struct reaper *reaper;
     struct http *http;
+    struct watchdog watchdog;
+    struct pulse pulse; // only where there is a watchdog
 };
 
 static enum err reaper_start(const struct settings *settings, const struct http_options *http,
@@ -178,7 +182,33 @@ static enum err gateway_start(const struct settings *settings, struct gateway *g
         (err = forward_open(settings->scheduler, &http.forward, fault))) {
         return err;
     }
-    return http_open(&http, &gateway->http, fault);
+    if ((err = http_open(&http, &gateway->http, fault))) {
+        return err;
+    }
+    watchdog_init(&gateway->watchdog, mono_now());
+    if (gateway->watchdog.every_ns > 0 && (err = pulse_open(&gateway->pulse, http.worker))) {
+        return fault_set(fault, err, "out of memory");
+    }
+    return ERR_OK;
+}
+
+// Feeds the watchdog while this thread and those that serve are alive. Returns for how long to sleep at the
+// most.
+static int feed_watchdog(struct gateway *gateway)
+{
+    struct watchdog *watchdog = &gateway->watchdog;
+    if (watchdog->every_ns == 0) {
+        return REAP_EVERY_MS;
+    }
+    struct mono now = mono_now();
+    if (!mono_before(now, watchdog->due) && pulse_beat(&gateway->pulse)) {
+        watchdog_feed(watchdog, now);
+    }
+    int64_t left_ns = mono_diff(watchdog->due, now); // 0 or less while a beat is not back
+    if (left_ns > REAP_EVERY_MS * NS_PER_MS) {
+        return REAP_EVERY_MS;
+    }
+    return left_ns > REAP_AGAIN_MS * NS_PER_MS ? (int)(left_ns / NS_PER_MS) : REAP_AGAIN_MS;
 }
 
 // Returns when a signal says to end.
@@ -186,7 +216,8 @@ static void gateway_watch(struct gateway *gateway)
 {
     for (size_t ended = 0;;) {
         struct pollfd ready = {.fd = gateway->signals, .events = POLLIN};
-        int count = poll(&ready, 1, ended > 0 ? REAP_AGAIN_MS : REAP_EVERY_MS);
+        int patience_ms = feed_watchdog(gateway);
+        int count = poll(&ready, 1, ended > 0 ? REAP_AGAIN_MS : patience_ms);
         if (count > 0) {
             return;
         }

@@ -46,3 +46,13 @@ file(GLOB pages CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/packaging/man/*.8)
 install(FILES ${pages} DESTINATION ${CMAKE_INSTALL_MANDIR}/man8)
 install(FILES ${CMAKE_SOURCE_DIR}/cli/completion/sluice
     DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
+
+# systemd looks below lib/ whatever CMAKE_INSTALL_LIBDIR is. A unit names its program by the prefix of the configuration:
+# a package is configured with /usr. The environment files are examples: /etc/sluice is the operator's.
+foreach(unit sluice-scheduler.service sluice-gateway.service)
+    configure_file(${CMAKE_SOURCE_DIR}/packaging/systemd/${unit}.in ${CMAKE_BINARY_DIR}/systemd/${unit} @ONLY)
+    install(FILES ${CMAKE_BINARY_DIR}/systemd/${unit} DESTINATION lib/systemd/system)
+endforeach()
+install(FILES ${CMAKE_SOURCE_DIR}/packaging/systemd/sluice.sysusers DESTINATION lib/sysusers.d RENAME sluice.conf)
+install(FILES ${CMAKE_SOURCE_DIR}/packaging/systemd/scheduler.env ${CMAKE_SOURCE_DIR}/packaging/systemd/gateway.env
+    DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)

@@ -190,6 +190,7 @@ static enum err serve(struct loop *loop, struct wait *wait)
             deadline = mono_add(mono_now(), DRAIN_NS);
         }
         struct mono now = mono_now();
+        watchdog_feed(&loop->watchdog, now);
         (void)targets_run(loop->targets, now);
         enum err err = turn(loop, now);
         if (err != ERR_OK) {
@@ -211,7 +212,7 @@ static enum err serve(struct loop *loop, struct wait *wait)
         }
         struct mono decide = loop->ending ? deadline : engine_wake(loop->engine);
         decide = mono_min(decide, mono_min(leases_wake(loop->leases), retain_wake(loop)));
-        wake = mono_min(wake, backup_wake(&loop->backup));
+        wake = mono_min(wake, mono_min(backup_wake(&loop->backup), loop->watchdog.due));
         if (loop->failing || loop->cut_off) {
             decide = mono_min(decide, loop->blocked_until); // whether there is room again
         }
@@ -334,6 +335,7 @@ int loop_run(struct loop *loop)
     if (err == ERR_OK) {
         log_line(LOG_LEVEL_INFO, "loop", "ready", "ipc=%s version=%s", loop->ipc_url, SLUICE_VERSION);
         proc_ready(loop->ready_fd);
+        watchdog_init(&loop->watchdog, mono_now());
         err = serve(loop, &wait);
     } else {
         log_line(LOG_LEVEL_ERROR, "loop", "cannot_start", "error=%s detail=%s", err_name(err),

@@ -3,6 +3,7 @@
 #ifndef SLUICE_SCHEDULER_LOOP_H
 #define SLUICE_SCHEDULER_LOOP_H
 
+#include "common/watchdog.h"
 #include "scheduler/backup.h"
 #include "scheduler/engine.h"
 #include "scheduler/inbox.h"
@@ -53,6 +54,7 @@ struct loop {
 
     struct retention retention;
     struct backup backup;
+    struct watchdog watchdog; // fed once a turn: one that hangs is the end of it
 
     struct mono blocked_until; // the store had no room: nothing is written before
     bool failing;              // the last commit did
