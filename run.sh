@@ -52,7 +52,7 @@ die() {
 
 build_packages=(build-essential cmake ninja-build pkg-config libcjson-dev libcurl4-openssl-dev libmbedtls-dev
     libsqlite3-dev libsystemd-dev uuid-dev ca-certificates)
-test_packages=(libcriterion-dev libmicrohttpd-dev nng-utils groff-base python3)
+test_packages=(libcriterion-dev libmicrohttpd-dev nng-utils groff-base python3 systemd)
 lint_packages=(clang-format clang-tidy cppcheck shellcheck)
 fuzz_packages=(clang libclang-rt-dev llvm)
 bench_packages=(wrk python3 python3-fastapi uvicorn python3-uvloop python3-httptools)

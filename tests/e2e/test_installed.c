@@ -55,11 +55,14 @@ Test(installed, where_everything_is)
 {
     struct sluice *sluice = with_installation();
     char *files = shell(sluice, "cd $P; find . -type f");
-    expect_in(files, LIST("./bin/sluice\n", "./sbin/sluice-scheduler\n", "./sbin/sluice-gateway\n",
-                          "./include/sluice/client.h\n", "/libsluice.a\n", "/libsluice.so.0.",
-                          "/pkgconfig/sluice.pc\n", "/sbin/sluice-verify\n", "/man1/sluice.1\n",
-                          "/man8/sluice-verify.8\n", "/man8/sluice-scheduler.8\n", "/man8/sluice-gateway.8\n",
-                          "/bash-completion/completions/sluice\n"));
+    expect_in(files,
+              LIST("./bin/sluice\n", "./sbin/sluice-scheduler\n", "./sbin/sluice-gateway\n",
+                   "./include/sluice/client.h\n", "/libsluice.a\n", "/libsluice.so.0.",
+                   "/pkgconfig/sluice.pc\n", "/sbin/sluice-verify\n", "/man1/sluice.1\n",
+                   "/man8/sluice-verify.8\n", "/man8/sluice-scheduler.8\n", "/man8/sluice-gateway.8\n",
+                   "/bash-completion/completions/sluice\n", "./lib/systemd/system/sluice-scheduler.service\n",
+                   "./lib/systemd/system/sluice-gateway.service\n", "./lib/sysusers.d/sluice.conf\n",
+                   "/examples/scheduler.env\n", "/examples/gateway.env\n"));
     free(files);
     sluice_end(sluice);
 }
@@ -134,5 +137,102 @@ Test(installed, the_header)
     free(shell(sluice, "echo '#include <sluice/client.h>' >x.c; cp x.c x.cc; "
                        "cc -std=c99 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -I$P/include x.c; "
                        "c++ -std=c++11 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -I$P/include x.cc"));
+    sluice_end(sluice);
+}
+
+// ---- under systemd ----
+
+#define UNITS "sluice-scheduler.service sluice-gateway.service"
+
+// What a shell command prints where $R is a root directory with this installation and systemd's own units.
+static char *under_root(const struct sluice *sluice, const char *command)
+{
+    char *whole;
+    cr_assert(asprintf(&whole,
+                       "R=$PWD/root; mkdir -p $R/etc $R/usr/lib/systemd; "
+                       "cp -r /lib/systemd/system $R/usr/lib/systemd; "
+                       "DESTDIR=$R " SLUICE_CMAKE " --install " SLUICE_BUILD_DIR " >/dev/null; %s",
+                       command) > 0);
+    char *text = shell(sluice, whole);
+    free(whole);
+    return text;
+}
+
+// Nothing is unknown, nothing is missing; a word that systemd does not know is only said, and no error.
+Test(installed, the_units_are_sound)
+{
+    struct sluice *sluice = with_installation();
+    char *out = under_root(sluice, "systemd-analyze verify --man=no --root=$R " UNITS " 2>&1");
+    cr_assert_str_empty(out, "%s", out);
+    free(out);
+    // It does look at these: without the program they are not.
+    out = under_root(sluice, "rm $(find $R -name sluice-gateway -type f); "
+                             "! systemd-analyze verify --man=no --root=$R " UNITS " 2>&1");
+    expect_in(out, LIST("sluice-gateway is not executable"));
+    free(out);
+    sluice_end(sluice);
+}
+
+Test(installed, the_units_are_confined)
+{
+    struct sluice *sluice = with_installation();
+    char *out =
+        under_root(sluice, "for unit in " UNITS "; do systemd-analyze security --no-pager --offline=true "
+                           "--threshold=20 --root=$R $unit | tail -n 1; done");
+    expect_in(out, LIST("exposure level for sluice-scheduler.service: 1.",
+                        "exposure level for sluice-gateway.service: 1."));
+    free(out);
+    sluice_end(sluice);
+}
+
+// The user of each unit comes to be, and its group: the gateway's is the scheduler's.
+Test(installed, the_users_of_the_units)
+{
+    struct sluice *sluice = with_installation();
+    char *out = under_root(
+        sluice, "systemd-sysusers --root=$R; U=$(find $R/usr/local -name 'sluice-*.service'); "
+                "for user in $(sed -n 's/^User=//p' $U); do grep -o \"^$user:x\" $R/etc/passwd; done; "
+                "for group in $(sed -n 's/^Group=//p' $U); do grep -o \"^$group:\" $R/etc/group; done");
+    expect_in(out, LIST("sluice:x\n", "sluice-gateway:x\n", "sluice:\nsluice:\n"));
+    free(out);
+    sluice_end(sluice);
+}
+
+// Every option is in the example of its program, but for those that the unit sets, and no other.
+Test(installed, the_environment_files_name_every_option)
+{
+    struct sluice *sluice = with_installation();
+    free(shell(sluice,
+               "E=$(dirname $(find $P -name gateway.env)); for p in scheduler gateway; do "
+               "$P/sbin/sluice-$p --help | grep -o 'SLUICE_[A-Z_]*' | sort >$p.known; "
+               "(echo SLUICE_READY_FD; grep -o '^#SLUICE_[A-Z_]*' $E/$p.env | tr -d '#'; "
+               "grep '^Environment=' $P/lib/systemd/system/sluice-$p.service | grep -o 'SLUICE_[A-Z_]*') "
+               "| sort >$p.said; diff $p.known $p.said >&2; done"));
+    sluice_end(sluice);
+}
+
+// What they say is what the program takes.
+Test(installed, the_environment_files_are_taken)
+{
+    static const char *const files[PARTS] = {[SCHEDULER] = "scheduler.env", [GATEWAY] = "gateway.env"};
+    struct sluice *sluice = sluice_new(NULL, NULL);
+    for (int part = SCHEDULER; part < PARTS; part++) {
+        const char *lines[SLUICE_FLAGS_MAX] = {NULL};
+        size_t count = 0;
+        char path[512], *rest;
+        (void)snprintf(path, sizeof(path), SLUICE_SOURCE_DIR "/packaging/systemd/%s", files[part]);
+        char *text = file_text(path);
+        for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+            if (strncmp(line, "#SLUICE_", strlen("#SLUICE_")) == 0) {
+                cr_assert_lt(count, SLUICE_FLAGS_MAX - 1);
+                lines[count++] = line + 1;
+            }
+        }
+        cr_assert_gt(count, 0);
+        sluice->environment[part] = lines;
+        sluice_launch(sluice, (enum part)part);
+        sluice->environment[part] = NULL;
+        free(text);
+    }
     sluice_end(sluice);
 }
