@@ -24,7 +24,7 @@ struct http {
     struct certificates certificates;
 
     // The thread's alone.
-    CURLM *multi; // NULL: there is no memory for one
+    CURLM *multi;      // NULL: there is no memory for one
     struct mono timer; // when libcurl wants to be called
     struct attempt *running;
     size_t running_count;
