@@ -9,7 +9,7 @@ usage() {
 Usage: ./run.sh [COMMAND]
 
   up       (the default) install what is missing, build what changed, start both programs and keep them running
-  build    install what is missing, build the programs into build/bin
+  build    install what is missing, build the programs into build/bin and the client library into build/lib
   test     the same, then run every test; --sanitize (or SLUICE_TEST_SANITIZE=1) does so in a build of its own under
            AddressSanitizer and UndefinedBehaviorSanitizer; --thread runs end-to-end tests against programs that were
            built, with NNG, under ThreadSanitizer; other arguments go to ctest, such as -R unit/rate
@@ -22,6 +22,8 @@ Usage: ./run.sh [COMMAND]
            only: body conf headers line message store; an input that breaks something is kept in build-fuzz/broken
   crash    install what is missing to test, then kill the programs under load, N times in all or some more (1000), at random
            moments and in each call of the write path, with and without a loss of power (tests/crash)
+  sim      build, then run N (200) seeds of the simulation (tests/sim), of 10,000 steps each, on all cores; a second number
+           is the first seed (1)
   clean    remove what was built (never the data)
   help     this text
 
@@ -50,7 +52,7 @@ die() {
 
 build_packages=(build-essential cmake ninja-build pkg-config libcjson-dev libcurl4-openssl-dev libmbedtls-dev
     libsqlite3-dev libsystemd-dev uuid-dev ca-certificates)
-test_packages=(libcriterion-dev libmicrohttpd-dev nng-utils)
+test_packages=(libcriterion-dev libmicrohttpd-dev nng-utils groff-base python3)
 lint_packages=(clang-format clang-tidy cppcheck shellcheck)
 fuzz_packages=(clang libclang-rt-dev llvm)
 bench_packages=(wrk python3 python3-fastapi uvicorn python3-uvloop python3-httptools)
@@ -89,7 +91,7 @@ build() {
 
 build_programs() {
     install_missing "${build_packages[@]}"
-    build release sluice-scheduler sluice-gateway
+    build release shipped
 }
 
 # --- Tests ----------------------------------------------------------------------------------------------------------
@@ -155,7 +157,7 @@ run_thread_tests() {
     install_missing "${build_packages[@]}" "${test_packages[@]}"
     build release all
     [[ -n ${SLUICE_NNG_SOURCE:-} || ! -d $source ]] || export SLUICE_NNG_SOURCE=$source
-    build tsan sluice-scheduler sluice-gateway
+    build tsan sluice-scheduler sluice-gateway sluice-verify
     if ! nm build-tsan/nng/lib/libnng.a 2>/dev/null | grep __tsan_ >/dev/null; then
         die "$ex_unavailable" "the system's NNG was used, which was not built with ThreadSanitizer: it would report what is none"
     fi
@@ -207,26 +209,26 @@ lint_format() {
 }
 
 lint_shellcheck() {
-    git grep -lzE '^#!.*sh$' -- ':!*.c' ':!*.py' ':!*.md' | xargs -0 shellcheck
+    git grep -lzE '^#!.*sh$|^# shellcheck shell=' -- ':!*.c' ':!*.py' ':!*.md' | xargs -0 shellcheck
 }
 
 # Its exit code tells of findings; a file that it cannot read to the end is one.
 lint_cppcheck() {
     cppcheck --enable=warning,performance,portability --inline-suppr --suppress=missingIncludeSystem --error-exitcode=1 \
-        --std=c11 -D_GNU_SOURCE -DSLUICE_VERSION='""' -I. -j "$(nproc)" --quiet common proto gateway scheduler
+        --std=c11 -D_GNU_SOURCE -DSLUICE_VERSION='""' -I. -j "$(nproc)" --quiet common proto gateway scheduler cli
 }
 
 # Warnings of it are errors in this build.
 lint_analyzer() {
     cmake --preset analyze >/dev/null &&
-        cmake --build --preset analyze --target sluice-scheduler sluice-gateway
+        cmake --build --preset analyze --target shipped
 }
 
 # The checks and why some are not made: .clang-tidy. The compiler's warnings are gcc's to tell.
 lint_tidy() {
     cmake --preset dev >/dev/null &&
         run-clang-tidy -quiet -j "$(nproc)" -p build-dev -extra-arg=-Wno-everything \
-            "^$root/(common|proto|gateway|scheduler)/" 2>&1 | { grep -vE '^clang-tidy|^[0-9]+ warnings? generated' || true; }
+            "^$root/(common|proto|gateway|scheduler|cli)/" 2>&1 | { grep -vE '^clang-tidy|^[0-9]+ warnings? generated' || true; }
 }
 
 lint() {
@@ -328,7 +330,7 @@ run_crash() {
     local kills=${1:-1000} log code=0
     [[ $kills =~ ^[1-9][0-9]*$ ]] || bad_argument "$kills"
     install_missing "${build_packages[@]}" "${test_packages[@]}"
-    build release sluice-scheduler sluice-gateway crash_kill crash_power crash_calls crash_disk crash_freeze crash_crowd >&2
+    build release sluice-scheduler sluice-gateway sluice-verify crash_kill crash_power crash_calls crash_disk crash_freeze crash_crowd >&2
     forget_settings
     log=$(mktemp)
     crash kill "$((kills * 4 / 10 + 1))" || code=1
@@ -340,6 +342,18 @@ run_crash() {
     awk '/, seed [0-9]+: [0-9]+ kills/ { sub(/.*, seed [0-9]+: /, ""); all += $1 } END { print all + 0 " kills in all" }' "$log"
     rm -f "$log"
     return "$code"
+}
+
+# --- Simulation -----------------------------------------------------------------------------------------------------
+
+run_sim() {
+    local count=${1:-200} first=${2:-1}
+    [[ $# -le 2 ]] || bad_argument "$3"
+    [[ $count =~ ^[1-9][0-9]*$ ]] || bad_argument "$count"
+    [[ $first =~ ^[0-9]+$ ]] || bad_argument "$first"
+    install_missing "${build_packages[@]}" "${test_packages[@]}"
+    build release sim >&2
+    exec "$root/build/tests/sim/sim" --seed "$first" --seeds "$count"
 }
 
 # --- Running --------------------------------------------------------------------------------------------------------
@@ -487,19 +501,35 @@ bring_up() {
     done
 }
 
+# Waits until a program has ended. Leaves its name in `name` and its status in `code`.
+await_death() {
+    local dead=''
+    # bash does not wait for one of whose end it has told (on standard error) while another command ran.
+    for name in "${!pid[@]}"; do
+        if ! kill -0 "${pid[$name]}" 2>/dev/null; then
+            reap "$name"
+            return 0
+        fi
+    done
+    code=0
+    wait -n -p dead "${pid[@]}" 2>/dev/null || code=$? # bash would tell of signals in its own way
+    for name in "${!pid[@]}"; do
+        if [[ ${pid[$name]} == "${dead:-}" ]]; then
+            unset "pid[$name]"
+            return 0
+        fi
+    done
+    return 1 # a signal
+}
+
 # Restarts whatever dies, until told to stop.
 supervise() {
-    local name dead code
+    local name code
     while [[ -z $stopping ]]; do
-        dead='' code=0
-        wait -n -p dead "${pid[@]}" 2>/dev/null || code=$? # bash would tell of signals in its own way
-        for name in "${!pid[@]}"; do
-            if [[ ${pid[$name]} == "${dead:-}" ]]; then
-                unset "pid[$name]"
-                after_death "$name" "$code"
-                bring_up "$name"
-            fi
-        done
+        if await_death; then
+            after_death "$name" "$code"
+            bring_up "$name"
+        fi
     done
     stop_all
 }
@@ -560,6 +590,7 @@ lint) lint "${@:2}" ;;
 bench) run_bench "${@:2}" ;;
 fuzz) run_fuzz "${@:2}" ;;
 crash) run_crash "${@:2}" ;;
+sim) run_sim "${@:2}" ;;
 clean) rm -rf "$root"/build "$root"/build-* ;;
 help | -h | --help) usage ;;
 *) bad_argument "$1" ;;

@@ -19,7 +19,7 @@ static const struct err_entry entries[] = {
 #undef ERR_ENTRY
 };
 
-#define ERR_COUNT (sizeof(entries) / sizeof(entries[0]))
+_Static_assert(sizeof(entries) / sizeof(entries[0]) == ERR_COUNT, "one for each");
 
 // A value from outside the list can only come from a defect of ours, which is what ERR_INTERNAL says.
 static const struct err_entry *entry_of(enum err err)

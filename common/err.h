@@ -49,6 +49,14 @@ enum err {
 #undef ERR_ENUM
 };
 
+// How many there are.
+#define ERR_ONE(name, code, status, title) char name;
+struct err_each {
+    ERR_LIST(ERR_ONE)
+};
+#define ERR_COUNT (sizeof(struct err_each))
+#undef ERR_ONE
+
 #define MUST_CHECK __attribute__((warn_unused_result))
 
 // The stable snake_case word, the HTTP status and the title of an error. Never NULL.

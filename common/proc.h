@@ -4,6 +4,8 @@
 
 #include "common/err.h"
 
+#include <stdint.h>
+
 // What this process creates is nobody's beyond its owner and group (umask 027), and neither it nor a program
 // that it starts can gain privileges (PR_SET_NO_NEW_PRIVS: setuid programs run without them). The first call
 // of main.
@@ -24,6 +26,9 @@ MUST_CHECK enum err proc_make_dir(const char *path, unsigned mode, struct fault 
 
 // Raises RLIMIT_NOFILE to its hard limit and returns the limit now in force.
 unsigned long proc_raise_files(void);
+
+// Bytes of memory that this process has in RAM; 0 when the kernel does not say.
+uint64_t proc_resident(void);
 
 // Says that the program serves: sd_notify(3) READY=1 when NOTIFY_SOCKET is set, and a newline to ready_fd,
 // which is then closed, when it is not -1 (as in s6's notification-fd).

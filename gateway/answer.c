@@ -3,6 +3,8 @@
 #include <string.h>
 #include <time.h>
 
+#define HEAD_USUAL 320u // bytes, that it need not grow
+
 void answer_init(struct answer *answer)
 {
     *answer = (struct answer){.err = ERR_OK};
@@ -19,6 +21,9 @@ void answer_clear(struct answer *answer)
     answer->err = ERR_OK;
     answer->resent = false;
     answer->replayed = false;
+    answer->has_ingestion = false;
+    answer->type = NULL;
+    answer->request_id = NULL;
     answer->allow = NULL;
     buf_reset(&answer->body);
 }
@@ -65,6 +70,8 @@ static enum err answer_ingest(struct answer *answer, const struct reply *reply)
         return err;
     }
     answer->replayed = known && !id_equal(&id, &answer->minted);
+    answer->has_ingestion = true;
+    answer->ingestion = id;
     id_format(&id, text);
     buf_str(&answer->body, "{\"ingestion_id\":\"");
     buf_put(&answer->body, text, ID_TEXT_SIZE - 1);
@@ -132,6 +139,7 @@ void answer_reply(struct answer *answer, enum endpoint endpoint, const struct re
     case ENDPOINT_QUEUE_RETRY:
         err = answer_changed(answer, reply);
         break;
+    case ENDPOINT_METRICS: // metrics.c's, when it is there
     case ENDPOINT_HEALTHZ:
     case ENDPOINT_READYZ:
         buf_str(&answer->body, "{\"status\":\"ready\"}");
@@ -187,16 +195,26 @@ static void head_date(struct buf *head, struct wall now)
 void answer_head(const struct answer *answer, enum keep keep, struct wall now, struct buf *head)
 {
     int status = err_status(answer->err);
+    (void)buf_room(head, HEAD_USUAL);
     buf_str(head, "HTTP/1.1 ");
     buf_i64(head, status);
     buf_char(head, ' ');
     buf_str(head, reason(status));
-    buf_str(head, answer->err ? "\r\nContent-Type: application/problem+json"
-                              : "\r\nContent-Type: application/json");
+    buf_str(head, "\r\nContent-Type: ");
+    if (answer->err) {
+        buf_str(head, "application/problem+json");
+    } else {
+        buf_str(head, answer->type ? answer->type : "application/json");
+    }
     buf_str(head, "\r\nContent-Length: ");
     buf_u64(head, answer->body.len);
     head_date(head, now);
     buf_str(head, "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
+    if (answer->request_id) {
+        buf_str(head, "X-Request-Id: ");
+        buf_str(head, answer->request_id);
+        buf_str(head, "\r\n");
+    }
     if (answer->allow) {
         buf_str(head, "Allow: ");
         buf_str(head, answer->allow);

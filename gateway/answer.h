@@ -14,7 +14,11 @@ struct answer {
     struct id minted; // for an ingest: one that comes back under it was sent twice by us, and is no replay
     bool resent;      // the scheduler may have had the request once before
     bool replayed;
-    const char *allow; // for `Allow`, or NULL; borrowed
+    bool has_ingestion; // of an ingest that was accepted, now or before
+    struct id ingestion;
+    const char *type;       // of the body, NULL: JSON; borrowed
+    const char *request_id; // for `X-Request-Id`, or NULL; borrowed
+    const char *allow;      // for `Allow`, or NULL; borrowed
     struct buf body;
 };
 

@@ -27,6 +27,7 @@ static const struct {
     [ENDPOINT_QUEUE_RETRY] = {OP_QUEUE_RETRY, BODY_NONE},
     [ENDPOINT_HEALTHZ] = {OP_PING, BODY_IGNORED},
     [ENDPOINT_READYZ] = {OP_PING, BODY_IGNORED},
+    [ENDPOINT_METRICS] = {OP_METRICS, BODY_IGNORED},
 };
 
 #define QUEUE_NAME_RULE "[a-z0-9][a-z0-9._-]{0,63}"
@@ -258,6 +259,7 @@ enum err api_query(const struct route *route, struct request *request, struct fa
     case ENDPOINT_INGEST:
     case ENDPOINT_HEALTHZ:
     case ENDPOINT_READYZ:
+    case ENDPOINT_METRICS:
         break;
     }
     return err ? err : query_parse(route, request, fault);

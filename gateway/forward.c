@@ -39,6 +39,7 @@ struct slot {
     nng_ctx context;
     nng_aio *aio;
     struct flight *flight;
+    struct mono sent; // when the message was handed to the network
 };
 
 // One lock for everything. The network library is called with it held (it never calls back on the caller's
@@ -54,6 +55,7 @@ struct forward {
     struct heap deadlines; // of all calls held that are not overdue yet
     nng_aio *timer;
     struct mono timer_at; // MONO_NEVER when it is not set
+    struct forward_stats stats;
 };
 
 static struct call *call_of(struct heap_node *node)
@@ -131,6 +133,8 @@ static bool slot_send(struct forward *f, struct slot *slot)
     }
     slot->flight = flight;
     slot->state = SLOT_SENDING;
+    slot->sent = mono_now();
+    histogram_add(&f->stats.lines, &histogram_counts, (int64_t)count);
     f->under_way++;
     nng_aio_set_msg(slot->aio, msg);
     nng_ctx_send(slot->context, slot->aio);
@@ -405,6 +409,7 @@ static void slot_cb(void *arg)
         slot_sent(slot, &given_up);
     } else {
         msg = nng_aio_get_msg(slot->aio);
+        histogram_add(&f->stats.round_trips, &histogram_times, mono_diff(mono_now(), slot->sent));
         flight = slot_release(slot);
         for (size_t i = 0; i < flight->count; i++) {
             if (!flight->calls[i]) {
@@ -441,6 +446,15 @@ enum err forward_call(struct forward *f, struct call *call, int64_t within_ns, s
     return ERR_OK;
 }
 
+void forward_measure(struct forward *f, struct forward_stats *stats)
+{
+    pthread_mutex_lock(&f->lock);
+    *stats = f->stats;
+    stats->waiting = f->waiting_count;
+    stats->pending = f->deadlines.len;
+    pthread_mutex_unlock(&f->lock);
+}
+
 // A connection that ends may be reported late, or without having been reported before.
 static void pipe_cb(nng_pipe pipe, nng_pipe_ev event, void *arg)
 {
@@ -451,6 +465,7 @@ static void pipe_cb(nng_pipe pipe, nng_pipe_ev event, void *arg)
     bool lost = !added && f->pipe == id;
     if (added) {
         f->pipe = id;
+        f->stats.connects++;
     } else if (lost) {
         f->pipe = 0;
     }

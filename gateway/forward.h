@@ -10,6 +10,7 @@
 #include "common/buf.h"
 #include "common/clock.h"
 #include "common/heap.h"
+#include "common/histogram.h"
 #include "proto/reply.h"
 
 #include <sys/queue.h>
@@ -57,5 +58,15 @@ MUST_CHECK enum err forward_open(const char *url, struct forward **forward, stru
 // then done is not called.
 MUST_CHECK enum err forward_call(struct forward *forward, struct call *call, int64_t within_ns,
                                  struct fault *fault);
+
+// What it has done, and how it stands. Counts are since the start.
+struct forward_stats {
+    struct histogram round_trips; // of messages (histogram_times)
+    struct histogram lines;       // requests in a message (histogram_counts)
+    uint64_t connects;
+    size_t waiting; // requests that are not sent
+    size_t pending; // those, and those that are not answered
+};
+void forward_measure(struct forward *forward, struct forward_stats *stats);
 
 #endif

@@ -53,6 +53,7 @@ enum err http_open(const struct http_options *options, struct http **out, struct
         return fault_set(fault, ERR_NO_MEMORY, "out of memory");
     }
     http->options = *options;
+    http->metrics.started = wall_now();
     LIST_INIT(&http->conns);
     pthread_mutex_init(&http->lock, NULL);
     http->emptied = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -4,6 +4,7 @@
 #include "gateway/answer.h"
 #include "gateway/api.h"
 #include "gateway/frame.h"
+#include "gateway/trail.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -40,6 +41,7 @@ struct conn {
     struct mono drain_until;
     size_t drained;
 
+    struct trail trail;
     struct frame frame;
     struct route route; // borrows from req
     size_t reserved;    // bytes of the common budget
@@ -162,6 +164,7 @@ static void conn_next(struct conn *c)
 
 static void conn_write(struct conn *c)
 {
+    c->answer.request_id = c->trail.trace.request_id;
     c->frame.close = c->frame.close || ++c->served >= REQUESTS_MAX || c->http->stopping;
     answer_head(&c->answer, c->frame.close ? KEEP_CLOSE : KEEP_OPEN, wall_now(), &c->head);
     if (buf_err(&c->answer.body) != ERR_OK || buf_err(&c->head) != ERR_OK) {
@@ -219,11 +222,25 @@ static struct conn *conn_of_call(struct call *call)
     return container_of(call, struct conn, call);
 }
 
+static void conn_metrics(struct conn *c, const struct reply *reply)
+{
+    struct metrics_now now = {.bodies = c->http->bodies};
+    pthread_mutex_lock(&c->http->lock);
+    now.connections = c->http->count;
+    pthread_mutex_unlock(&c->http->lock);
+    forward_measure(c->http->options.forward, &now.forward);
+    metrics_answer(&c->http->metrics, &now, reply, &c->answer);
+}
+
 static void conn_replied(struct call *call, const struct reply *reply)
 {
     struct conn *c = conn_of_call(call);
     c->answer.resent = call->resent;
-    answer_reply(&c->answer, c->route.endpoint, reply);
+    if (c->route.endpoint == ENDPOINT_METRICS) {
+        conn_metrics(c, reply);
+    } else {
+        answer_reply(&c->answer, c->route.endpoint, reply);
+    }
     conn_write(c);
 }
 
@@ -239,29 +256,28 @@ static void conn_forward(struct conn *c, int64_t within_ns)
 {
     struct fault fault;
     enum call_kind kind = kind_of(c->request.op);
+    enum err err = trail_copy(&c->trail, c->request.op, &c->request.trace);
     request_to_line(&c->request, &c->line);
     request_fini(&c->request);
-    enum err err = buf_err(&c->line);
+    err = err ? err : buf_err(&c->line);
     if (err) {
         (void)fault_set(&fault, err, "The gateway is out of memory; try again.");
     } else {
         c->call = (struct call){.line = c->line.data, .len = c->line.len, .kind = kind, .done = conn_replied};
         err = forward_call(c->http->options.forward, &c->call, within_ns, &fault);
     }
-    if (err) {
+    if (err && c->route.endpoint == ENDPOINT_METRICS) {
+        conn_metrics(c, &(struct reply){.ok = false});
+        conn_write(c);
+    } else if (err) {
         conn_fault(c, &fault);
     }
 }
 
 static enum err conn_ingest(struct conn *c, struct fault *fault)
 {
-    struct id *id = &c->answer.minted;
-    enum err err = id_mint(c->http->options.minter, wall_now().ms, id);
-    if (err) {
-        return fault_set(fault, err, "The gateway could not make an ID; try again.");
-    }
-    return api_ingest(c->body.data, c->body.len, nng_http_req_get_header(c->req, "Idempotency-Key"), id,
-                      &c->request, fault);
+    return api_ingest(c->body.data, c->body.len, nng_http_req_get_header(c->req, "Idempotency-Key"),
+                      &c->answer.minted, &c->request, fault);
 }
 
 // Makes the request whole and sends it on.
@@ -288,7 +304,7 @@ static void conn_without_body(struct conn *c)
 {
     struct fault fault;
     int64_t timeout_ns = c->http->options.timeout_ns;
-    bool ping = c->route.endpoint == ENDPOINT_READYZ;
+    bool ping = c->route.endpoint == ENDPOINT_READYZ || c->route.endpoint == ENDPOINT_METRICS;
     if (c->route.endpoint == ENDPOINT_HEALTHZ) {
         answer_healthz(&c->answer);
         conn_write(c);
@@ -416,8 +432,11 @@ static enum err conn_check(struct conn *c, struct fault *fault)
         return err;
     }
     c->unread = c->frame.length > 0 || c->frame.unsure;
-    if ((err = route_find(block.method, nng_http_req_get_uri(req), &c->route, fault)) ||
-        (err = api_query(&c->route, &c->request, fault))) {
+    if ((err = route_find(block.method, nng_http_req_get_uri(req), &c->route, fault))) {
+        return err;
+    }
+    c->trail.route = c->route.endpoint;
+    if ((err = api_query(&c->route, &c->request, fault))) {
         return err;
     }
     if ((err = body_check(c, fault))) {
@@ -426,11 +445,22 @@ static enum err conn_check(struct conn *c, struct fault *fault)
     return c->frame.length > 0 ? body_reserve(c, fault) : ERR_OK;
 }
 
+// An ID for the request, which is that of the ingestion if it becomes one.
+static enum err conn_identify(struct conn *c, struct fault *fault)
+{
+    c->answer.minted = (struct id){{0}};
+    enum err err = id_mint(c->http->options.minter, wall_now().ms, &c->answer.minted);
+    trail_begin(&c->trail, nng_http_req_get_method(c->req), nng_http_req_get_header(c->req, "X-Request-Id"),
+                nng_http_req_get_header(c->req, "traceparent"), &c->answer.minted);
+    return err ? fault_set(fault, err, "The gateway could not make an ID; try again.") : ERR_OK;
+}
+
 void conn_run(struct conn *c)
 {
     struct fault fault;
     c->unread = true;
-    if (conn_check(c, &fault) != ERR_OK) {
+    c->frame = (struct frame){.close = true};
+    if (conn_identify(c, &fault) != ERR_OK || conn_check(c, &fault) != ERR_OK) {
         c->frame.close = c->frame.close || c->unread;
         conn_fault(c, &fault);
     } else if (c->frame.length == 0) {
@@ -462,6 +492,9 @@ static void conn_requested(struct conn *c)
 static void conn_cb(void *arg)
 {
     struct conn *c = arg;
+    if (c->state == CONN_WRITE) {
+        trail_end(&c->trail, &c->answer, &c->http->metrics);
+    }
     if (c->state != CONN_REQUEST && nng_aio_result(c->aio) != 0) {
         conn_free(c); // the peer is gone or too slow
         return;

@@ -4,6 +4,7 @@
 #define SLUICE_GATEWAY_HTTP_CONN_H
 
 #include "gateway/http.h"
+#include "gateway/metrics.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -19,6 +20,7 @@ LIST_HEAD(conn_list, conn);
 struct http {
     struct http_options options;
     nng_http_server *server;
+    struct metrics metrics;
     _Atomic size_t bodies; // bytes of all bodies held
     _Atomic bool stopping; // every answer is now the last of its connection; set under the lock
     int emptied;           // eventfd: readable once stopping is set and no connection is left

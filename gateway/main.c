@@ -18,7 +18,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define REAP_EVERY_MS 1000
+#define REAP_EVERY_MS 1000      // and write what the access log has kept
 #define REAP_AGAIN_MS 100       // after a walk that ended some: where descriptors run out, others wait
 #define SPARE_FILES 64ul        // descriptors that are not for connections
 #define CONNECTIONS_MAX 8192u   // about 100 MB, when all are there
@@ -31,6 +31,7 @@ struct settings {
     int64_t idle_ns;
     int64_t transfer_ns;
     uint64_t max_body;
+    struct log_options log;
     int ready_fd;
 };
 
@@ -121,6 +122,12 @@ static const struct conf_option options[] = {
      conf_timeout, offsetof(struct settings, transfer_ns)},
     {"max-body", "SIZE", "8MiB", "a size from 1KiB to 15MiB", "the longest body that is taken", conf_max_body,
      offsetof(struct settings, max_body)},
+    {"log-format", "FORMAT", "logfmt", "logfmt or json", "how lines of the log look", conf_log_format,
+     offsetof(struct settings, log.format)},
+    {"log-level", "LEVEL", "info", "debug, info, warning or error", "log nothing below it", conf_log_level,
+     offsetof(struct settings, log.level)},
+    {"access-log", "on|off", "off", "on or off", "log each request, too", conf_on_off,
+     offsetof(struct settings, log.access)},
     {"ready-fd", "FD", NULL, "an open descriptor beyond 2", "write a newline there when ready, and close it",
      conf_descriptor, offsetof(struct settings, ready_fd)},
 };
@@ -183,6 +190,7 @@ static void gateway_watch(struct gateway *gateway)
         if (count > 0) {
             return;
         }
+        log_flush();
         ended = count == 0 ? reaper_walk(gateway->reaper) : 0;
         if (ended > 0) {
             log_line(LOG_LEVEL_INFO, "gateway", "reaped", "connections=%zu", ended);
@@ -199,6 +207,7 @@ int main(int argc, char **argv)
                   sizeof(options) / sizeof(options[0]), &settings, argc, argv, &exit_code) == CONF_EXIT) {
         return exit_code;
     }
+    log_setup(&settings.log);
 #ifdef SLUICE_UNSAFE_NNG
     log_line(LOG_LEVEL_WARNING, "gateway", "unsafe_nng",
              "reason=\"built on a network library that anybody who reaches this port can crash\"");

@@ -25,8 +25,10 @@ static const struct entry entries[] = {
     {"POST", "/queues/{name}/retry", ENDPOINT_QUEUE_RETRY},
     {"GET", "/healthz", ENDPOINT_HEALTHZ},
     {"GET", "/readyz", ENDPOINT_READYZ},
+    {"GET", "/metrics", ENDPOINT_METRICS},
 };
 #define ENTRIES (sizeof(entries) / sizeof(entries[0]))
+static_assert(ENTRIES == ENDPOINTS, "an entry for each endpoint");
 
 // The path of a target in absolute form (`http://host/path`), which every server must understand; else the
 // target.
@@ -120,6 +122,25 @@ enum err route_find(const char *method, const char *target, struct route *route,
         return fault_set(fault, ERR_METHOD_NOT_ALLOWED, "This path takes %s, not %s.", route->allow, method);
     }
     return fault_set(fault, ERR_NOT_FOUND, "There is nothing at %.*s.", (int)(len < 100 ? len : 100), path);
+}
+
+static const struct entry *entry_of(enum endpoint endpoint)
+{
+    const struct entry *entry = entries;
+    while (entry->endpoint != endpoint) {
+        entry++; // each has one
+    }
+    return entry;
+}
+
+const char *route_method(enum endpoint endpoint)
+{
+    return entry_of(endpoint)->method;
+}
+
+const char *route_path(enum endpoint endpoint)
+{
+    return entry_of(endpoint)->path;
 }
 
 static int hex_value(char c)

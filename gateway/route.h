@@ -23,7 +23,13 @@ enum endpoint {
     ENDPOINT_QUEUE_RETRY,
     ENDPOINT_HEALTHZ,
     ENDPOINT_READYZ,
+    ENDPOINT_METRICS,
 };
+#define ENDPOINTS (ENDPOINT_METRICS + 1)
+
+// As in the contract: "PUT" and "/queues/{name}".
+const char *route_method(enum endpoint endpoint);
+const char *route_path(enum endpoint endpoint);
 
 #define ROUTE_ALLOW_SIZE 64
 

@@ -57,6 +57,14 @@ void reply_ping(struct buf *out)
     reply_close(out);
 }
 
+void reply_metrics(struct buf *out, const struct buf *text)
+{
+    reply_open(out);
+    buf_str(out, ",\"text\":");
+    buf_json(out, text->len > 0 ? text->data : "", text->len);
+    reply_close(out);
+}
+
 void reply_ingest(struct buf *out, const struct id *ingestion, bool replayed)
 {
     char id[ID_TEXT_SIZE];
@@ -152,6 +160,32 @@ enum err reply_parse_ingest(const struct reply *reply, struct id *ingestion, boo
         return ERR_INTERNAL;
     }
     return at < end && (*at == ',' || *at == '}') ? ERR_OK : ERR_INTERNAL;
+}
+
+enum err reply_parse_metrics(const struct reply *reply, struct buf *text)
+{
+    static const struct json_limits limits = {.max_elements = 16, .max_depth = 4};
+    struct json json;
+    struct buf object;
+    buf_init(&object);
+    buf_char(&object, '{');
+    buf_put(&object, reply->members + 1, reply->members_len - 1); // without the comma
+    enum err err = buf_err(&object);
+    if (err == ERR_OK) {
+        err = json_parse(object.data, object.len, &limits, &json, NULL);
+        err = err == ERR_OK || err == ERR_NO_MEMORY ? err : ERR_INTERNAL;
+    }
+    if (err == ERR_OK) {
+        const cJSON *item = json_get(json.root, "text");
+        if (cJSON_IsString(item)) {
+            buf_str(text, item->valuestring);
+        } else {
+            err = ERR_INTERNAL;
+        }
+        json_free(&json);
+    }
+    buf_fini(&object);
+    return err;
 }
 
 const char *lines_next(const char *message, size_t message_len, size_t *at, size_t *len)

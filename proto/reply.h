@@ -16,6 +16,9 @@ void reply_unreachable(struct buf *out, const char *message, struct wall eta);
 void reply_ping(struct buf *out);
 void reply_ingest(struct buf *out, const struct id *ingestion, bool replayed);
 
+// The reply to `metrics`.
+void reply_metrics(struct buf *out, const struct buf *text);
+
 // For bigger replies: reply_open writes `{"ok":true`, the caller appends `,"name":value` pairs, reply_close
 // adds `}\n`.
 void reply_open(struct buf *out);
@@ -33,6 +36,9 @@ struct reply {
 MUST_CHECK enum err reply_parse(const char *line, size_t len, struct reply *reply);
 // The members of an ingest reply. ERR_INTERNAL when they are not there.
 MUST_CHECK enum err reply_parse_ingest(const struct reply *reply, struct id *ingestion, bool *replayed);
+
+// Appends the text of a metrics reply. ERR_INTERNAL when it is not there; ERR_NO_MEMORY.
+MUST_CHECK enum err reply_parse_metrics(const struct reply *reply, struct buf *text);
 
 // The next line of a message of lines: returns its start and sets *len (without the newline), or NULL at the
 // end. *at starts as 0. A last line without a newline counts.

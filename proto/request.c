@@ -1,5 +1,6 @@
 #include "proto/request.h"
 
+#include "proto/fields.h"
 #include "proto/request_ops.h"
 
 #include <assert.h>
@@ -40,6 +41,7 @@ static const char *const lease_members[] = {"id", "queue", "wait", "max"};
 static const char *const ack_members[] = {"id", "batch_id"};
 static const char *const nack_members[] = {"id", "batch_id", "error", "final", "delay"};
 static const char *const extend_members[] = {"id", "batch_id", "lease"};
+static const char *const backup_members[] = {"id", "path"};
 
 #define MEMBERS_MAX 32 // of any operation
 
@@ -67,8 +69,10 @@ static const struct op_spec ops[] = {
     [OP_NACK] = {"nack", TAKES(nack_members, settle_decode, settle_encode), WRITES, NO_CHANGE},
     [OP_EXTEND] = {"extend", TAKES(extend_members, settle_decode, settle_encode), WRITES, NO_CHANGE},
     [OP_STATS] = {"stats", NULL, 0, NULL, NULL, READS, NO_CHANGE},
+    [OP_BACKUP] = {"backup", TAKES(backup_members, backup_decode, backup_encode), READS, NO_CHANGE},
+    [OP_METRICS] = {"metrics", NULL, 0, NULL, NULL, READS, NO_CHANGE},
 };
-_Static_assert(COUNT(ops) == OP_STATS + 1, "a row for each operation");
+_Static_assert(COUNT(ops) == OP_METRICS + 1, "a row for each operation");
 
 const char *op_name(enum op op)
 {
@@ -93,6 +97,9 @@ void request_fini(struct request *request)
     case OP_NACK:
         free(request->settle.error);
         break;
+    case OP_BACKUP:
+        free(request->backup.path);
+        break;
     case OP_PING:
     case OP_STATUS:
     case OP_LIST:
@@ -108,8 +115,10 @@ void request_fini(struct request *request)
     case OP_ACK:
     case OP_EXTEND:
     case OP_STATS:
+    case OP_METRICS:
         break;
     }
+    free(request->trace);
     *request = (struct request){0};
 }
 
@@ -150,7 +159,9 @@ static enum err decode_body(const struct source *source, struct request *request
 
 enum err request_from_body(const char *body, size_t len, struct request *request, struct fault *fault)
 {
-    return decode_with(decode_body, body, len, request, fault);
+    return request_plain(body, len, PLAIN_BODY, request)
+               ? ERR_OK
+               : decode_with(decode_body, body, len, request, fault);
 }
 
 static enum err decode_put(const struct source *source, struct request *request, struct fault *fault)
@@ -201,7 +212,38 @@ static enum err check_members(const cJSON *root, const struct op_spec *spec, str
         assert(count < MEMBERS_MAX);
         names[count++] = queue_change_members[i];
     }
+    assert(count + 2 <= MEMBERS_MAX);
+    names[count++] = "request_id";
+    names[count++] = "traceparent";
     return json_only(root, names, count, fault);
+}
+
+// What any request may carry to be followed by.
+static enum err decode_trace(const cJSON *root, struct request *request, struct fault *fault)
+{
+    const char *request_id = NULL;
+    const char *traceparent = NULL;
+    enum err err = field_string(root, "request_id", &request_id, fault);
+    if (!err) {
+        err = field_string(root, "traceparent", &traceparent, fault);
+    }
+    if (err || (!request_id && !traceparent)) {
+        return err;
+    }
+    if (request_id && !request_id_valid(request_id)) {
+        return fault_set(fault, ERR_INVALID_FIELD,
+                         "request_id must be 1 to %u letters, digits and of -_.:/+@~", REQUEST_ID_MAX);
+    }
+    request->trace = calloc(1, sizeof(*request->trace));
+    if (!request->trace) {
+        return fault_set(fault, ERR_NO_MEMORY, "out of memory");
+    }
+    if (request_id) {
+        memcpy(request->trace->request_id, request_id, strlen(request_id) + 1);
+    }
+    return !traceparent || traceparent_parse(traceparent, request->trace->traceparent)
+               ? ERR_OK
+               : fault_set(fault, ERR_INVALID_FIELD, "traceparent is not one as W3C's Trace Context has it");
 }
 
 static enum err decode_line(const struct source *source, struct request *request, struct fault *fault)
@@ -223,12 +265,15 @@ static enum err decode_line(const struct source *source, struct request *request
         return err;
     }
     request->op = (enum op)op;
-    return ops[op].decode ? ops[op].decode(source, request, fault) : ERR_OK;
+    err = decode_trace(root, request, fault);
+    return !err && ops[op].decode ? ops[op].decode(source, request, fault) : err;
 }
 
 enum err request_from_line(const char *line, size_t len, struct request *request, struct fault *fault)
 {
-    return decode_with(decode_line, line, len, request, fault);
+    return request_plain(line, len, PLAIN_LINE, request)
+               ? ERR_OK
+               : decode_with(decode_line, line, len, request, fault);
 }
 
 // ---- encoding ----
@@ -239,6 +284,12 @@ void request_to_line(const struct request *request, struct buf *out)
     buf_str(out, "{\"op\":\"");
     buf_str(out, spec->name);
     buf_char(out, '"');
+    if (request->trace && request->trace->request_id[0] != '\0') {
+        field_put_string(out, "request_id", request->trace->request_id);
+    }
+    if (request->trace && request->trace->traceparent[0] != '\0') {
+        field_put_string(out, "traceparent", request->trace->traceparent);
+    }
     if (spec->encode) {
         spec->encode(request, out);
     }

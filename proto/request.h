@@ -10,6 +10,7 @@
 #include "common/json.h"
 #include "proto/ids.h"
 #include "proto/queue_change.h"
+#include "proto/trace.h"
 #include "proto/words.h"
 
 enum op {
@@ -31,6 +32,8 @@ enum op {
     OP_NACK,
     OP_EXTEND,
     OP_STATS,
+    OP_BACKUP,
+    OP_METRICS,
 };
 
 struct ingest_request {
@@ -95,8 +98,14 @@ struct settle_request {
     int64_t lease_ns; // extend: 1s to 1d from now; 0 when absent: as long as the queue says
 };
 
+struct backup_request {
+    struct id id; // minted by the client
+    char *path;   // owned; absolute, at most BACKUP_PATH_MAX bytes
+};
+
 struct request {
     enum op op;
+    struct trace *trace; // owned; NULL when nothing of it was given
     union {
         struct ingest_request ingest;
         struct status_request status;
@@ -106,6 +115,7 @@ struct request {
         struct queue_list_request queue_list;
         struct lease_request lease;
         struct settle_request settle;
+        struct backup_request backup;
     };
 };
 

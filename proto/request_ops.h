@@ -1,4 +1,4 @@
-// request_ops.h - what decodes and encodes each kind of request, for the table in request.c. Pure; any
+// request_ops.h - what decodes and encodes each kind of request, for request.c. Pure; any
 // thread.
 #ifndef SLUICE_PROTO_REQUEST_OPS_H
 #define SLUICE_PROTO_REQUEST_OPS_H
@@ -18,6 +18,12 @@ typedef enum err request_decoder(const struct source *source, struct request *re
 // The members after "op", each with a comma in front.
 typedef void request_encoder(const struct request *request, struct buf *out);
 
+// An ingest whose members are each written plainly: strings of printable ASCII without escapes, IDs as
+// integers; no idempotency_key and no times. False says nothing about the text: the decoders below decide.
+// What it takes they take, too, with the same result.
+enum plain_form { PLAIN_BODY, PLAIN_LINE };
+bool request_plain(const char *text, size_t len, enum plain_form form, struct request *request);
+
 // The members that an HTTP ingest body and an IPC line have in common.
 request_decoder ingest_decode_content;
 enum err ingest_too_many_ids(struct fault *fault);
@@ -32,5 +38,8 @@ request_encoder queue_encode, queue_put_encode, queue_list_encode;
 // settle_decode is for ack, nack and extend.
 request_decoder lease_decode, settle_decode;
 request_encoder lease_encode, settle_encode;
+
+request_decoder backup_decode;
+request_encoder backup_encode;
 
 #endif

@@ -28,7 +28,8 @@
 #define QUEUES_MAX 10000u    // queues there may be
 #define HEADERS_MAX 32u      // of a queue
 #define HEADERS_SIZE_MAX 8192u
-#define TARGET_MAX 1023u // bytes of a target
+#define BACKUP_PATH_MAX 1023u // bytes
+#define TARGET_MAX 1023u      // bytes of a target
 #define LEASE_WAIT_DEFAULT_NS INT64_C(20000000000)
 #define LEASE_WAIT_MAX_NS INT64_C(20000000000)
 #define LEASE_BATCHES_MAX 1000u // batches in one lease

@@ -91,6 +91,7 @@ enum err accept_ingest(struct loop *loop, struct turn *t, struct ipc_request *r)
                                                     .batch_size = admission->batch_size,
                                                     .now = t->wall,
                                                     .accepted_ns = admission->accepted_ns,
+                                                    .trace = r->request.trace,
                                                     .only_replay = admission->only_replay};
     return ERR_OK;
 }

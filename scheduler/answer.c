@@ -284,6 +284,25 @@ static void put_stats(const struct loop *loop, struct buf *out, size_t start)
     reply_close(out);
 }
 
+static void answer_metrics(const struct loop *loop, struct buf *out)
+{
+    const struct metrics_source source = {.engine = loop->engine,
+                                          .routes = &loop->routes,
+                                          .store = loop->store,
+                                          .requests = loop->requests,
+                                          .removed = loop->retention.removed,
+                                          .now = mono_now()};
+    struct buf text;
+    buf_init(&text);
+    metrics_put(&loop->metrics, &source, &text);
+    if (buf_err(&text) == ERR_OK) {
+        reply_metrics(out, &text);
+    } else {
+        reply_error(out, ERR_NO_MEMORY, "out of memory");
+    }
+    buf_fini(&text);
+}
+
 enum err answer_ingestion(struct loop *loop, const struct id *id, struct buf *out)
 {
     struct ingestion_row row;
@@ -305,6 +324,7 @@ void answer(struct loop *loop, const struct request *request, struct buf *out)
         reply_ping(out);
         break;
     case OP_STATUS: {
+        store_begin_reading(loop->store); // reply_all ends it
         enum err err = put_status(loop, &request->status, out, start);
         if (err == ERR_NOT_FOUND) {
             reply_failed(out, start, err, "there is no ingestion with this ID");
@@ -326,6 +346,12 @@ void answer(struct loop *loop, const struct request *request, struct buf *out)
     }
     case OP_STATS:
         put_stats(loop, out, start);
+        break;
+    case OP_BACKUP:
+        backup_answer(&loop->backup, loop->store, &request->backup, out);
+        break;
+    case OP_METRICS:
+        answer_metrics(loop, out);
         break;
     case OP_QUEUE_LIST:
         answer_queues(loop, &request->queue_list, out);

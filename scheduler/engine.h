@@ -176,12 +176,15 @@ struct outlook engine_outlook(const struct engine *engine, const struct standing
                               struct wall now_wall);
 
 struct queue_view {
+    int64_t id;
     const char *name; // the engine's, valid until the next call that changes it
     const struct queue_settings *settings;
     const struct queue_figures *figures;
     uint64_t waiting[PRIORITIES];
     size_t in_flight;
-    double rate;               // effective, over the last minute
+    int64_t
+        oldest_ns; // when the oldest of what waits was accepted, on the age clock; INT64_MAX: nothing does
+    double rate;   // effective, over the last minute
     struct mono paused_until;  // MONO_NEVER: by an operator; in the past or 0: not
     const char *paused_reason; // "paused", "retry_after", "rate_limit", "breaker", or NULL: not paused
 };

@@ -124,6 +124,7 @@ static enum err wait_until(struct wait *wait, struct mono wake, int64_t wake_wal
             return errno == ECANCELED ? ERR_OK : ERR_INTERNAL; // the clock was set: look at it anew
         }
     }
+    log_flush();
     struct epoll_event event;
     int n = epoll_wait(wait->epoll, &event, 1, -1);
     return n >= 0 || errno == EINTR ? ERR_OK : ERR_INTERNAL;
@@ -203,12 +204,14 @@ static enum err serve(struct loop *loop, struct wait *wait)
         if (err != ERR_OK) {
             return err;
         }
+        backup_step(&loop->backup);
         bool more = loop->retries || loop->done != NULL;
         if (loop->messages != NULL || (more && !loop->failing)) {
             continue; // a turn does a bounded amount; the rest is next
         }
         struct mono decide = loop->ending ? deadline : engine_wake(loop->engine);
         decide = mono_min(decide, mono_min(leases_wake(loop->leases), retain_wake(loop)));
+        wake = mono_min(wake, backup_wake(&loop->backup));
         if (loop->failing || loop->cut_off) {
             decide = mono_min(decide, loop->blocked_until); // whether there is room again
         }
@@ -296,12 +299,16 @@ static void drop_waiting_leases(struct loop *loop)
 
 static void stop(struct loop *loop)
 {
+    backup_fini(&loop->backup);
     ipc_close(loop->ipc);
     loop->ipc = NULL;
-    targets_stop(loop->targets); // from here on nothing is posted
+    targets_halt(loop->targets); // from here on nothing is posted
     if (loop->inbox != NULL) {
         discard_messages(loop);
     }
+    loop->late = NULL; // these go with their deliveries
+    loop->late_end = &loop->late;
+    targets_stop(loop->targets);
     drop_waiting_leases(loop);
     free_deliveries(loop);
     routes_fini(&loop->routes);
@@ -321,6 +328,8 @@ int loop_run(struct loop *loop)
     loop->blocked_until = (struct mono){INT64_MIN};
     loop->next_failure_log = loop->blocked_until;
     loop->started = mono_now();
+    backup_init(&loop->backup);
+    loop->metrics.started = wall_now();
     enum err err = start(loop, &wait, &fault);
     if (err == ERR_OK) {
         log_line(LOG_LEVEL_INFO, "loop", "ready", "ipc=%s version=%s", loop->ipc_url, SLUICE_VERSION);

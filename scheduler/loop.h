@@ -3,10 +3,12 @@
 #ifndef SLUICE_SCHEDULER_LOOP_H
 #define SLUICE_SCHEDULER_LOOP_H
 
+#include "scheduler/backup.h"
 #include "scheduler/engine.h"
 #include "scheduler/inbox.h"
 #include "scheduler/ipc.h"
 #include "scheduler/lease.h"
+#include "scheduler/metrics.h"
 #include "scheduler/routes.h"
 #include "scheduler/store.h"
 #include "scheduler/target.h"
@@ -50,6 +52,7 @@ struct loop {
     size_t leased_count;
 
     struct retention retention;
+    struct backup backup;
 
     struct mono blocked_until; // the store had no room: nothing is written before
     bool failing;              // the last commit did
@@ -64,6 +67,7 @@ struct loop {
     struct mono started;
     uint64_t commits;
     uint64_t requests;
+    struct metrics metrics;
 };
 
 // Runs until a signal ends it or the store fails. The store is open and configured (settings.h). Returns the

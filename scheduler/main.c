@@ -25,6 +25,7 @@ struct settings {
     char *data;
     uint64_t max_waiting;
     int64_t retain_ns;
+    struct log_options log;
     int ready_fd;              // -1: none
     struct queue_change queue; // the default queue's
 };
@@ -141,6 +142,12 @@ static const struct conf_option options[] = {
      "where batches of the default queue go", parse_target, offsetof(struct settings, queue.target)},
     {"max-id", "N", "9007199254740991", "a number from 1 to 9007199254740991", "the largest ID allowed",
      parse_max_id, offsetof(struct settings, queue.max_id)},
+    {"log-format", "FORMAT", "logfmt", "logfmt or json", "how lines of the log look", conf_log_format,
+     offsetof(struct settings, log.format)},
+    {"log-level", "LEVEL", "info", "debug, info, warning or error", "log nothing below it", conf_log_level,
+     offsetof(struct settings, log.level)},
+    {"access-log", "on|off", "off", "on or off", "log each ingestion and each delivery, too", conf_on_off,
+     offsetof(struct settings, log.access)},
     {"ready-fd", "FD", NULL, "an open descriptor beyond 2",
      "write a newline to this descriptor, and close it, when ready", conf_descriptor,
      offsetof(struct settings, ready_fd)},
@@ -233,6 +240,7 @@ int main(int argc, char **argv)
                   sizeof options / sizeof options[0], &settings, argc, argv, &code) == CONF_EXIT) {
         return code;
     }
+    log_setup(&settings.log);
     char ipc[PATH_SIZE];
     if (settings.ipc == NULL) {
         (void)snprintf(ipc, sizeof ipc, IPC_SCHEME "%s/sluice.sock", settings.data);

@@ -106,6 +106,9 @@ enum outcome_class {
     OUTCOME_HOLD,   // the target asked to hold the whole queue; uses up no attempt
 };
 
+#define OUTCOMES 4
+const char *outcome_name(enum outcome_class class); // as in logs and metrics; target.c
+
 struct outcome {
     enum outcome_class class;
     int64_t hold_ns; // > 0: hold the queue that long, whatever the class

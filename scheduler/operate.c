@@ -167,11 +167,13 @@ static enum err delete_queue(struct loop *loop, struct turn *t, struct ipc_reque
     if (engine_check_empty(loop->engine, queue, &r->fault) != ERR_OK) {
         return ERR_OK;
     }
+    const struct queue_totals totals = metrics_leaving(loop->engine, &loop->routes, queue, t->now);
     enum err err = store_note_change(loop->store, queue, CHANGE_SETTINGS, t->now);
     if (err == ERR_OK) {
         err = store_delete_queue(loop->store, queue);
     }
     if (err == ERR_OK) {
+        totals_add(&t->gone, &totals);
         send_workers_away(loop, t, queue);
         engine_remove_queue(loop->engine, queue);
         routes_remove(&loop->routes, queue);
@@ -225,6 +227,8 @@ enum err operate(struct loop *loop, struct turn *t, struct ipc_request *r)
     case OP_QUEUE_GET:
     case OP_LEASE:
     case OP_STATS:
+    case OP_BACKUP:
+    case OP_METRICS:
         break;
     }
     return ERR_INTERNAL;

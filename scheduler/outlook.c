@@ -311,14 +311,29 @@ size_t engine_queues(const struct engine *engine)
     return engine->count;
 }
 
+// Of each priority the first is the oldest, as far as memory looks ahead.
+static int64_t oldest(const struct queue *queue)
+{
+    int64_t oldest_ns = INT64_MAX;
+    for (int p = 0; p < PRIORITIES; p++) {
+        struct run run;
+        if (window_first(&queue->windows[p], &run) && run.accepted_ns < oldest_ns) {
+            oldest_ns = run.accepted_ns;
+        }
+    }
+    return oldest_ns;
+}
+
 static struct queue_view view(const struct queue *queue, struct mono now)
 {
     const struct queue_figures *figures = &queue->figures;
     struct queue_view view = {
+        .id = queue->id,
         .name = queue->name,
         .settings = &queue->settings,
         .figures = figures,
         .in_flight = queue->in_flight,
+        .oldest_ns = oldest(queue),
         .rate = meter_rate(&queue->meter, now),
     };
     memcpy(view.waiting, queue->waiting, sizeof view.waiting);

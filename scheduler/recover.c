@@ -6,12 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-// The deliveries that still run, to be found by their batch.
+// The deliveries that still run or wait to be settled, to be found by their batch and its attempt: should a
+// commit that failed have happened after all, there may be one whose end is on disk, beside that of the next
+// attempt.
 static int compare(const void *a, const void *b)
 {
-    const struct place *p = &(*(struct delivery *const *)a)->place;
-    const struct place *q = &(*(struct delivery *const *)b)->place;
-    return batch_compare(p->seq, p->index, q->seq, q->index);
+    const struct delivery *p = *(struct delivery *const *)a;
+    const struct delivery *q = *(struct delivery *const *)b;
+    int order = batch_compare(p->place.seq, p->place.index, q->place.seq, q->place.index);
+    return order != 0 ? order : (p->attempt > q->attempt) - (p->attempt < q->attempt);
 }
 
 static enum err sorted_live(const struct loop *loop, struct delivery ***sorted)
@@ -29,9 +32,9 @@ static enum err sorted_live(const struct loop *loop, struct delivery ***sorted)
     return ERR_OK;
 }
 
-static struct delivery *find_live(struct delivery **sorted, size_t count, const struct place *place)
+static struct delivery *find_live(struct delivery **sorted, size_t count, const struct in_flight_row *row)
 {
-    struct delivery wanted = {.place = *place};
+    struct delivery wanted = {.place = row->key.place, .attempt = row->attempt};
     const struct delivery *key = &wanted;
     struct delivery **found = bsearch(&key, sorted, count, sizeof *sorted, compare);
     return found != NULL ? *found : NULL;
@@ -153,7 +156,7 @@ static enum err settle_cut_off(struct loop *loop, const struct in_flight_row *in
     }
     for (size_t i = 0; i < count; i++) {
         const struct in_flight_row *row = &in_flight[i];
-        if (!row->leased && find_live(sorted, sorted_count, &row->key.place) == NULL) {
+        if (!row->leased && find_live(sorted, sorted_count, row) == NULL) {
             rows[n++] = cut_off(row, find_row(queues, queue_count, row->key.queue), now, age_ns);
         }
     }
@@ -182,6 +185,7 @@ static enum err take_over_lease(struct loop *loop, struct in_flight_row *row, co
     d->queue = row->key.queue;
     d->place = row->key.place;
     d->ingestion = row->ingestion;
+    d->trace = row->trace;
     d->batch = batch_id(&row->ingestion, row->key.place.index);
     d->attempt = row->attempt;
     d->excused = row->excused;
@@ -209,7 +213,7 @@ static enum err add_flights(struct loop *loop, struct in_flight_row *rows, size_
 {
     enum err err = ERR_OK;
     for (size_t i = 0; i < count && err == ERR_OK; i++) {
-        struct delivery *d = find_live(sorted, sorted_count, &rows[i].key.place);
+        struct delivery *d = find_live(sorted, sorted_count, &rows[i]);
         if (d == NULL && rows[i].leased) {
             err = take_over_lease(loop, &rows[i], find_row(queues, queue_count, rows[i].key.queue), &d);
         }

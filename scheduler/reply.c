@@ -170,13 +170,29 @@ static void reply_extend(struct loop *loop, const struct turn *t, const struct s
 
 // ---- one line for each request ----
 
-static void reply_insert(struct buf *out, const struct insert *insert, struct wall eta)
+// The ID of the request is that of the ingestion where the gateway had to make one.
+static void log_insert(const struct insert *insert, const char *event)
+{
+    char id[ID_TEXT_SIZE];
+    char trace[TRACE_TEXT_SIZE];
+    if (log_access_on()) {
+        id_format(&insert->ingestion, id);
+        log_access("accept", event, "ingestion=%s queue=%s priority=%s ids=%u %s", id, insert->request->queue,
+                   priority_name(insert->request->priority), insert->request->ids.count,
+                   trace_text(insert->trace, trace));
+    }
+}
+
+static void reply_insert(struct loop *loop, struct buf *out, const struct insert *insert, struct wall eta)
 {
     switch (insert->result) {
     case INSERT_NEW:
+        loop->metrics.accepted++;
+        log_insert(insert, "accepted");
         reply_ingest(out, &insert->ingestion, false);
         break;
     case INSERT_REPLAYED:
+        log_insert(insert, "replayed");
         reply_ingest(out, &insert->ingestion, true);
         break;
     case INSERT_ID_REUSED:
@@ -216,8 +232,18 @@ static void reply_deleted(struct buf *out, const char *name)
 
 static void log_operation(const struct request *request)
 {
-    log_line(LOG_LEVEL_INFO, "reply", "operation", "op=%s queue=%s", op_name(request->op),
-             request->queue.name);
+    char trace[TRACE_TEXT_SIZE];
+    log_line(LOG_LEVEL_INFO, "reply", "operation", "op=%s queue=%s %s", op_name(request->op),
+             request->queue.name, trace_text(request->trace, trace));
+}
+
+static void log_ingestion_operation(const struct request *request)
+{
+    char id[ID_TEXT_SIZE];
+    char trace[TRACE_TEXT_SIZE];
+    id_format(&request->ingestion.id, id);
+    log_access("reply", "operation", "op=%s ingestion=%s %s", op_name(request->op), id,
+               trace_text(request->trace, trace));
 }
 
 // The queue as it is now, and in short when that cannot be told: it is done all the same. Another request of
@@ -260,11 +286,12 @@ static void reply_good(struct loop *loop, const struct turn *t, const struct req
 {
     switch (request->op) {
     case OP_INGEST:
-        reply_insert(out, &t->inserts[*insert], t->etas[*insert]);
+        reply_insert(loop, out, &t->inserts[*insert], t->etas[*insert]);
         (*insert)++;
         break;
     case OP_CANCEL:
     case OP_RETRY:
+        log_ingestion_operation(request);
         reply_changed(loop, &request->ingestion.id, out);
         break;
     case OP_QUEUE_GET:
@@ -294,7 +321,9 @@ static void reply_good(struct loop *loop, const struct turn *t, const struct req
     case OP_STATUS:
     case OP_LIST:
     case OP_QUEUE_LIST:
+    case OP_METRICS:
     case OP_STATS:
+    case OP_BACKUP:
         answer(loop, request, out);
         break;
     }
@@ -318,7 +347,9 @@ static void reply_one(struct loop *loop, const struct turn *t, struct ipc_reques
 // What was carried out, where there is no room for the state after it.
 static void reply_short(const struct request *request, struct buf *out)
 {
-    if (request->op != OP_CANCEL && request->op != OP_RETRY) {
+    if (request->op == OP_CANCEL || request->op == OP_RETRY) {
+        log_ingestion_operation(request);
+    } else {
         log_operation(request);
     }
     reply_done(out);
@@ -334,6 +365,7 @@ static size_t reply_bound(const struct ipc_request *r)
     case OP_STATUS:
     case OP_LIST:
     case OP_QUEUE_LIST:
+    case OP_METRICS:
     case OP_STATS:
     case OP_LEASE:
         return REPLY_LINE_MAX;
@@ -352,6 +384,7 @@ static size_t reply_bound(const struct ipc_request *r)
     case OP_ACK:
     case OP_NACK:
     case OP_EXTEND:
+    case OP_BACKUP:
         break;
     }
     return 0;
@@ -409,6 +442,7 @@ void reply_all(struct loop *loop, struct turn *t, enum err failed)
         next = item->next;
         reply_message(loop, t, message_of(item), failed, &insert);
     }
+    store_end_reading(loop->store); // which answer.c begins
     if (failed == ERR_OK) {
         reply_leases(loop, leases_take_grants(loop->leases));
     }

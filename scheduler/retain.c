@@ -62,10 +62,12 @@ static struct mono due_at(const struct loop *loop, int64_t finished_ns)
     return mono_add(mono_add(now, loop->retention.keep_ns), -ago_ns);
 }
 
-static bool slot_is_near(const struct loop *loop, struct mono now)
+// Whether one will be at a moment, which is now or later.
+static bool slot_is_near(const struct loop *loop, struct mono at)
 {
-    return mono_before(engine_wake(loop->engine), mono_add(now, NEAR_NS)) ||
-           engine_wake_wall_ms(loop->engine) < wall_now().ms + NEAR_NS / NS_PER_MS;
+    int64_t ahead_ms = (mono_diff(at, mono_now()) + NS_PER_MS - 1) / NS_PER_MS;
+    return mono_before(engine_wake(loop->engine), mono_add(at, NEAR_NS)) ||
+           engine_wake_wall_ms(loop->engine) < wall_now().ms + ahead_ms + NEAR_NS / NS_PER_MS;
 }
 
 static enum err look(struct loop *loop)

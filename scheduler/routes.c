@@ -28,10 +28,16 @@ static size_t route_at(const struct routes *routes, int64_t queue)
     return low;
 }
 
-struct target *routes_find(const struct routes *routes, int64_t queue)
+struct route *routes_get(const struct routes *routes, int64_t queue)
 {
     size_t at = route_at(routes, queue);
-    return at < routes->count && routes->items[at].queue == queue ? routes->items[at].target : NULL;
+    return at < routes->count && routes->items[at].queue == queue ? &routes->items[at] : NULL;
+}
+
+struct target *routes_find(const struct routes *routes, int64_t queue)
+{
+    const struct route *route = routes_get(routes, queue);
+    return route != NULL ? route->target : NULL;
 }
 
 static enum err insert(struct routes *routes, size_t at, int64_t queue)
@@ -46,7 +52,9 @@ static enum err insert(struct routes *routes, size_t at, int64_t queue)
         routes->cap = cap;
     }
     memmove(routes->items + at + 1, routes->items + at, (routes->count - at) * sizeof *routes->items);
-    routes->items[at] = (struct route){queue, NULL};
+    const bool named = routes->named < ROUTES_NAMED_MAX;
+    routes->items[at] = (struct route){.queue = queue, .named = named};
+    routes->named += named;
     routes->count++;
     return ERR_OK;
 }
@@ -81,6 +89,7 @@ void routes_remove(struct routes *routes, int64_t queue)
     size_t at = route_at(routes, queue);
     if (at < routes->count && routes->items[at].queue == queue) {
         target_close(routes->items[at].target);
+        routes->named -= routes->items[at].named;
         routes->count--;
         memmove(routes->items + at, routes->items + at + 1, (routes->count - at) * sizeof *routes->items);
     }

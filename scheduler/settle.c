@@ -11,8 +11,21 @@ void apply_late(struct loop *loop)
 {
     for (struct inbox_item *item = loop->late; item != NULL; item = item->next) {
         struct delivery *d = container_of(item, struct delivery, late);
-        engine_started(loop->engine, d->flight, d->started);
+        if (d->flight != NULL) { // else see settle
+            engine_started(loop->engine, d->flight, d->started);
+        }
     }
+}
+
+// What a log says of an error: not what an HTTP target answered with, which is for the batch's `error` alone.
+static const char *log_error(const char *error, struct log_text *into)
+{
+    const bool answered = strncmp(error, "HTTP ", strlen("HTTP ")) == 0;
+    char text[sizeof("HTTP 599")];
+    if (answered) {
+        (void)snprintf(text, sizeof text, "%.*s", (int)strcspn(error, ":"), error);
+    }
+    return log_quote(answered ? text : error, into);
 }
 
 // At most one line a second for failed batches.
@@ -22,7 +35,7 @@ void log_failures(struct loop *loop, struct mono now)
         loop->next_failure_log = mono_add(now, NS_PER_S);
         log_line(LOG_LEVEL_WARNING, "settle", "batches_failed", "queue=%s batches=%llu error=%s",
                  loop->failed_queue, (unsigned long long)loop->failures,
-                 log_quote(loop->failed_error, &(struct log_text){0}));
+                 log_error(loop->failed_error, &(struct log_text){0}));
         loop->failures = 0;
     }
 }
@@ -48,11 +61,11 @@ static void log_trouble(const struct delivery *d, const struct queue_view *queue
     if (after.held && !before.held) {
         log_line(LOG_LEVEL_WARNING, "settle", "queue_held", "queue=%s seconds=%lld error=%s", d->queue_name,
                  (long long)((mono_diff(queue->figures->held_until, now) + NS_PER_S - 1) / NS_PER_S),
-                 log_quote(d->outcome.error, &error));
+                 log_error(d->outcome.error, &error));
     }
     if (after.open && !before.open) {
         log_line(LOG_LEVEL_WARNING, "settle", "breaker_open", "queue=%s failures=%u error=%s", d->queue_name,
-                 queue->figures->failures, log_quote(d->outcome.error, &error));
+                 queue->figures->failures, log_error(d->outcome.error, &error));
     } else if (before.open && !after.open) {
         log_line(LOG_LEVEL_INFO, "settle", "breaker_closed", "queue=%s", d->queue_name);
     }
@@ -70,6 +83,7 @@ static enum err decide(struct loop *loop, const struct turn *t, struct delivery 
         return err;
     }
     row->age_ns = engine_age(loop->engine, t->now);
+    d->again = row->state == BATCH_BACKOFF || row->state == BATCH_WAITING;
     if (known) {
         log_trouble(d, &queue, before, t->now);
     }
@@ -98,12 +112,16 @@ enum err settle(struct loop *loop, struct turn *t)
     enum err err = ERR_OK;
     size_t n = 0;
     for (struct inbox_item *item = loop->done; item != NULL && err == ERR_OK; item = item->next) {
+        if (delivery_of(item)->flight == NULL) {
+            continue; // its end is on disk: that commit happened, though an error was reported
+        }
         err = decide(loop, t, delivery_of(item), &rows[n++]);
     }
     if (err == ERR_OK) {
         err = store_finish(loop->store, rows, n);
     }
     t->settled = loop->done;
+    t->ends += n;
     free(rows);
     return err;
 }
@@ -188,8 +206,28 @@ enum err settle_lease(struct loop *loop, struct turn *t, struct ipc_request *r)
 
 // ---- after the commit ----
 
+static void log_delivery(const struct delivery *d)
+{
+    char ingestion[ID_TEXT_SIZE], batch[ID_TEXT_SIZE], trace[TRACE_TEXT_SIZE];
+    id_format(&d->ingestion, ingestion);
+    id_format(&d->batch, batch);
+    log_access("settle", "delivered",
+               "ingestion=%s batch=%s queue=%s attempt=%u outcome=%s duration_ms=%.3f %s", ingestion, batch,
+               d->queue_name, d->attempt, outcome_name(d->outcome.class),
+               d->outcome.took_ns > 0 ? (double)d->outcome.took_ns / (double)NS_PER_MS : 0.0,
+               trace_text(&d->trace, trace));
+}
+
 static void forget(struct loop *loop, struct delivery *d)
 {
+    struct route *route = routes_get(&loop->routes, d->queue);
+    metrics_delivered(&loop->metrics, d);
+    if (route != NULL) {
+        route->retried += d->again;
+    }
+    if (log_access_on()) {
+        log_delivery(d);
+    }
     live_remove(loop, d);
     delivery_free(d);
 }

@@ -39,9 +39,16 @@ MUST_CHECK enum err store_begin_lazy(struct store *store);
 // go on, and say nothing of what it was for: the store may hold it when it is opened again.
 MUST_CHECK enum err store_commit(struct store *store);
 void store_rollback(struct store *store);
+// Outside of a transaction: what is read between the two is of one moment, and costs less than read by read.
+// To begin again, or to end what has not begun, does nothing.
+void store_begin_reading(struct store *store);
+void store_end_reading(struct store *store);
 // Housekeeping between transactions (checkpoints), when there is nothing better to do or it has become
 // urgent. Returns quickly when nothing is due.
 MUST_CHECK enum err store_tend(struct store *store);
+
+// The bytes of its files: the data, and the log of what is not yet in it. 0 where there is none.
+void store_size(struct store *store, uint64_t *data, uint64_t *log);
 
 // ---- start-up ----
 
@@ -78,6 +85,7 @@ struct in_flight_row {
     bool leased; // to a worker; what follows is meaningful
     struct id lease;
     struct mono lease_until;
+    struct trace trace;
     char *ids; // owned; NULL when not leased
 };
 // The caller frees with store_free_in_flight.
@@ -123,8 +131,9 @@ struct insert {
     int64_t queue;
     uint32_t batch_size;
     struct wall now;
-    int64_t accepted_ns; // now, on the age clock
-    bool only_replay;    // nothing new is to be made
+    int64_t accepted_ns;       // now, on the age clock
+    bool only_replay;          // nothing new is to be made
+    const struct trace *trace; // what is kept of it beside its content; NULL: nothing; borrowed
     // out
     enum insert_result result;
     int64_t seq;         // INSERT_NEW
@@ -149,7 +158,8 @@ struct dispatch_row {
     uint32_t attempt; // this one, from 1
     uint32_t excused; // attempts so far that do not count against max_attempts
     struct id ingestion;
-    char *ids; // the batch's IDs, as in struct ids; owned by the caller
+    struct trace trace; // what the ingestion came with
+    char *ids;          // the batch's IDs, as in struct ids; owned by the caller
 };
 // Takes each batch (which is waiting) out of the waiting ones, marks it in flight and adds it to the history,
 // in this order.
@@ -214,6 +224,27 @@ struct removed {
 #define CHUNK_ROWS 4u // a chunk of 1,024 IDs counts as so many rows, since it has pages of its own
 MUST_CHECK enum err store_remove_old(struct store *store, int64_t finished_by_ns, size_t max_rows,
                                      struct removed *removed);
+
+// ---- a copy of it all ----
+
+struct store_copy;
+// Begins a copy in a file of its own, which must not be there (nor one of that name with ".part" behind it).
+// Its name comes when it is complete. ERR_STORAGE_UNAVAILABLE, which says why, or ERR_NO_MEMORY. The caller
+// ends it with store_copy_end, before the store is closed.
+MUST_CHECK enum err store_copy_begin(struct store *store, const char *path, struct store_copy **copy,
+                                     struct fault *fault);
+struct store_copied {
+    uint64_t pages; // of the store
+    uint64_t left;  // of them
+    bool done;
+};
+// Copies so many pages more, between transactions. Whatever is written meanwhile is in it as well: when it is
+// done, it is the store of that moment. It is not synced to disk. ERR_STORAGE_UNAVAILABLE: it cannot be
+// completed.
+MUST_CHECK enum err store_copy_step(struct store_copy *copy, int pages, struct store_copied *copied,
+                                    struct fault *fault);
+// Frees it; what is not complete is removed. NULL is fine.
+void store_copy_end(struct store_copy *copy);
 
 // ---- the status table ----
 

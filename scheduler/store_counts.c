@@ -84,11 +84,15 @@ enum err store_load_waiting(struct store *store, int64_t queue, uint64_t waiting
 enum err store_count_before(struct store *store, int64_t queue, const struct place *place, uint64_t *count)
 {
     int64_t n = 0;
+    int64_t own = 0;
     enum err err = counts_flush(store);
     if (err == ERR_OK) {
-        err = stmt_integer(BIND(store, STMT_COUNT_BEFORE, queue, place->priority, place->seq, place->index),
-                           &n);
+        err = stmt_integer(BIND(store, STMT_COUNT_BEFORE, queue, place->priority, place->seq), &n);
     }
-    *count = err == ERR_OK ? (uint64_t)n : 0;
+    if (err == ERR_OK && place->index > 0) {
+        err = stmt_integer(
+            BIND(store, STMT_COUNT_OWN_BEFORE, queue, place->priority, place->seq, place->index), &own);
+    }
+    *count = err == ERR_OK ? (uint64_t)(n + own) : 0;
     return err;
 }

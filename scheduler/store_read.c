@@ -25,6 +25,7 @@ static enum err read_in_flight(struct store *store, sqlite3_stmt *stmt, struct i
     if (!sound || !row->leased) {
         return sound ? ERR_OK : ERR_STORAGE_IO;
     }
+    column_trace(stmt, 13, &row->trace);
     return ids_of_batch(store, stmt, 12, &row->key.place, column_u32(stmt, 10), column_u32(stmt, 11),
                         &row->ids);
 }

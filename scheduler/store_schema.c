@@ -281,7 +281,11 @@ static const char history[] =
     "ALTER TABLE batch ADD COLUMN ended INTEGER NOT NULL DEFAULT 0;"
     "INSERT INTO history SELECT 2, 0, 0, 0, 0, 0, 0, 0, 0 WHERE EXISTS (SELECT 1 FROM queue);";
 
-const char *const store_schema_steps[] = {create_everything, add_queues, fewer_rows, history};
+// Version 5: what an ingestion came with to be followed by; mostly nothing.
+static const char add_trace[] = "ALTER TABLE ingestion ADD COLUMN request_id TEXT;"
+                                "ALTER TABLE ingestion ADD COLUMN traceparent TEXT;";
+
+const char *const store_schema_steps[] = {create_everything, add_queues, fewer_rows, history, add_trace};
 const int store_schema_version = sizeof store_schema_steps / sizeof store_schema_steps[0];
 
 int store_schema_migrate(sqlite3 *db, const char *const *steps, int from, int to)

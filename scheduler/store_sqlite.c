@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define PAGE_BYTES 4096
 #define CHECKPOINT_FRAMES ((8 << 20) / PAGE_BYTES) // a checkpoint is worth its sync
@@ -120,6 +121,18 @@ bool column_text(sqlite3_stmt *stmt, int column, char *text, size_t size)
     return true;
 }
 
+void column_trace(sqlite3_stmt *stmt, int column, struct trace *trace)
+{
+    char text[REQUEST_ID_MAX + 1];
+    *trace = (struct trace){.request_id = ""};
+    if (column_text(stmt, column, text, sizeof text) && request_id_valid(text)) {
+        memcpy(trace->request_id, text, sizeof text);
+    }
+    if (column_text(stmt, column + 1, text, sizeof text)) {
+        (void)traceparent_parse(text, trace->traceparent);
+    }
+}
+
 void bind_id(sqlite3_stmt *stmt, int parameter, const struct id *id)
 {
     sqlite3_bind_blob(stmt, parameter, id->bytes, sizeof id->bytes, SQLITE_STATIC);
@@ -225,15 +238,46 @@ enum err store_commit(struct store *store)
     return store_written(store, err);
 }
 
-void store_rollback(struct store *store)
+static void end_transaction(struct store *store)
 {
     if (store->in_transaction && sqlite3_get_autocommit(store->db) == 0) {
         sqlite3_step(store->statements[STMT_ROLLBACK]);
         sqlite3_reset(store->statements[STMT_ROLLBACK]);
     }
     store->in_transaction = false;
+}
+
+void store_begin_reading(struct store *store)
+{
+    if (!store->in_transaction) {
+        // If it fails, so will the reads.
+        store->in_transaction = stmt_run(store->statements[STMT_BEGIN_READING]) == ERR_OK;
+    }
+}
+
+void store_end_reading(struct store *store)
+{
+    end_transaction(store);
+}
+
+void store_rollback(struct store *store)
+{
+    end_transaction(store);
     store->delta_count = 0;
     store->last_entry = -1;
+}
+
+static uint64_t file_size(const char *path)
+{
+    struct stat info;
+    return path != NULL && stat(path, &info) == 0 && info.st_size > 0 ? (uint64_t)info.st_size : 0;
+}
+
+void store_size(struct store *store, uint64_t *data, uint64_t *log)
+{
+    const char *path = sqlite3_db_filename(store->db, "main");
+    *data = file_size(path);
+    *log = file_size(path != NULL ? sqlite3_filename_wal(path) : NULL);
 }
 
 enum err store_written(struct store *store, enum err err)

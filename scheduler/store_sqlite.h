@@ -10,6 +10,7 @@
 // store_cancel.c   what is cancelled, by hand or by a deadline
 // store_retry.c    retries by hand
 // store_remove.c   what finished long ago
+// store_copy.c     a copy of it all
 // store_read.c     what start-up and the status table read
 // store_ids.c      the IDs of an ingestion, in chunks
 // store_waiting.c  the batches that wait, as runs
@@ -31,15 +32,14 @@
     "seq, id, queue, priority, batch_size, id_count, batch_count, created_ms, accepted_ns, not_before_ms, "  \
     "deadline_ms, marks, waiting, triggered, completed, failed, cancelled"
 
-// What waits before ?3 in large blocks, then inside the one that it lies in in smaller ones, and so on.
-// `larger` and `own` are the sizes of blocks as powers of two.
+// The blocks before ?3: large ones, then inside the one that it lies in smaller ones, and so on. Rows of a
+// level, the first block and the one after the last; `larger` and `own` are the sizes of blocks as powers of
+// two.
 // clang-format off
-#define LEVEL_BEFORE(level, larger, own) \
-    "(SELECT coalesce(sum(n), 0) FROM waiting_count WHERE queue = ?1 AND priority = ?2 AND level = " level " AND " \
-    "block >= ?3 >> " larger " << 4 AND block < ?3 >> " own ")"
+#define LEVEL_BEFORE(level, larger, own) "(" level ", ?3 >> " larger " << 4, ?3 >> " own ")"
 #define BLOCKS_BEFORE \
-    LEVEL_BEFORE("4", "63", "20") " + " LEVEL_BEFORE("3", "20", "16") " + " LEVEL_BEFORE("2", "16", "12") " + " \
-    LEVEL_BEFORE("1", "12", "8") " + " LEVEL_BEFORE("0", "8", "4")
+    "(VALUES (4, 0, ?3 >> 20), " LEVEL_BEFORE("3", "20", "16") ", " LEVEL_BEFORE("2", "16", "12") ", " \
+    LEVEL_BEFORE("1", "12", "8") ", " LEVEL_BEFORE("0", "8", "4") ")"
 // clang-format on
 
 // RETURNING costs as much as several statements (SQLite makes a table for it each time), so it is for rare
@@ -47,6 +47,7 @@
 // know.
 #define STATEMENT_LIST(X)                                                                                    \
     X(BEGIN, "BEGIN IMMEDIATE")                                                                              \
+    X(BEGIN_READING, "BEGIN")                                                                                \
     X(COMMIT, "COMMIT")                                                                                      \
     X(ROLLBACK, "ROLLBACK")                                                                                  \
     /* start-up and queues */                                                                                \
@@ -76,7 +77,8 @@
     X(QUEUE_NAME, "SELECT name FROM queue WHERE id = ?1 UNION ALL "                                          \
                   "SELECT name FROM deleted_queue WHERE id = ?1")                                            \
     X(IN_FLIGHT, "SELECT i.queue, i.priority, b.seq, b.idx, b.attempts, b.excused, b.lease, b.due_ns, "      \
-                 "i.id, i.marks, i.batch_size, i.id_count, i.ids FROM batch b INDEXED BY batch_in_flight "   \
+                 "i.id, i.marks, i.batch_size, i.id_count, i.ids, i.request_id, i.traceparent FROM batch b " \
+                 "INDEXED BY batch_in_flight "                                                               \
                  "CROSS JOIN ingestion i ON i.seq = b.seq WHERE b.state = 0 ORDER BY b.seq, b.idx")          \
     /* runs of waiting batches */                                                                            \
     X(READ_RUNS, /* a merge of two that are in order: nothing is sorted */                                   \
@@ -109,19 +111,24 @@
                   "block = ?4 AND n = 0")                                                                    \
     X(SUM_BLOCKS, "SELECT sum(n) FROM waiting_count WHERE queue = ?1 AND priority = ?2 AND level = ?3 AND "  \
                   "block >= ?4 AND block < ?5")                                                              \
-    X(COUNT_BEFORE, /* the ingestions of the smallest block that ?3 lies in, and its own batches before ?4   \
-                     */                                                                                      \
-      "SELECT " BLOCKS_BEFORE " + (SELECT coalesce(sum(waiting), 0) FROM ingestion WHERE "                   \
-      "seq >= ?3 >> 4 << 4 AND seq < ?3 AND queue = ?1 AND priority = ?2) + "                                \
-      "(SELECT coalesce(sum(min(end_idx, ?4) - first_idx), 0) FROM waiting WHERE queue = ?1 AND "            \
+    X(COUNT_BEFORE, /* and the ingestions of the smallest block that ?3 lies in */                           \
+      "SELECT (SELECT coalesce(sum(w.n), 0) FROM " BLOCKS_BEFORE                                             \
+      " AS blocks CROSS JOIN waiting_count w WHERE "                                                         \
+      "w.queue = ?1 AND w.priority = ?2 AND w.level = blocks.column1 AND w.block >= blocks.column2 AND "     \
+      "w.block < blocks.column3) + (SELECT coalesce(sum(waiting), 0) FROM ingestion WHERE "                  \
+      "seq >= ?3 >> 4 << 4 AND seq < ?3 AND queue = ?1 AND priority = ?2)")                                  \
+    X(COUNT_OWN_BEFORE, /* of the ingestion ?3, the batches before ?4 */                                     \
+      "SELECT (SELECT coalesce(sum(min(end_idx, ?4) - first_idx), 0) FROM waiting WHERE queue = ?1 AND "     \
       "priority = ?2 AND seq = ?3 AND first_idx < ?4) + coalesce((SELECT max(min(batch_count, ?4) - "        \
       "next_idx, 0) FROM ingestion WHERE seq = ?3 AND fresh AND queue = ?1 AND priority = ?2), 0)")          \
     /* ingestions */                                                                                         \
     X(INSERT_INGESTION,                                                                                      \
       "INSERT INTO ingestion (queue, priority, batch_size, id_count, batch_count, created_ms, accepted_ns, " \
-      "not_before_ms, deadline_ms, next_idx, waiting, marks, since, fresh, id, idempotency_key, ids) "       \
-      "VALUES "                                                                                              \
-      "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, ?10, ?11, ?12, ?13, ?14, ?15, ?16) ON CONFLICT DO NOTHING")   \
+      "not_before_ms, deadline_ms, next_idx, waiting, marks, since, fresh, id, idempotency_key, ids, "       \
+      "request_id, "                                                                                         \
+      "traceparent) VALUES "                                                                                 \
+      "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) ON CONFLICT DO " \
+      "NOTHING")                                                                                             \
     X(FIND_ID, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE id = ?1")                                  \
     X(FIND_KEY, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE idempotency_key = ?1")                    \
     X(FIND_SEQ, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE seq = ?1")                                \
@@ -154,8 +161,10 @@
     X(READ_SHORT_IDS, "SELECT ids FROM ingestion WHERE seq = ?1")                                            \
     X(READ_IDS, "SELECT text FROM ids WHERE seq = ?1 AND chunk >= ?2 ORDER BY chunk")                        \
     /* batches */                                                                                            \
-    X(READ_TO_START, "SELECT id, batch_size, id_count, next_idx, batch_count, fresh, since, ids FROM "       \
-                     "ingestion WHERE seq = ?1")                                                             \
+    X(READ_TO_START,                                                                                         \
+      "SELECT id, batch_size, id_count, next_idx, batch_count, fresh, since, ids, request_id, "              \
+      "traceparent FROM ingestion "                                                                          \
+      "WHERE seq = ?1")                                                                                      \
     X(START_BATCH, "INSERT INTO batch (seq, idx, queue, state, attempts, excused, triggered_ms, due_ns, "    \
                    "lease) VALUES (?1, ?2, ?3, 0, 1, 0, ?4, ?5, ?6)")                                        \
     X(START_AGAIN, "INSERT INTO batch (seq, idx, queue, state, attempts, excused, triggered_ms, due_ns, "    \
@@ -227,7 +236,8 @@
                 "ORDER BY finished_ns, seq LIMIT 1")                                                         \
     X(DELETE_INGESTION, "DELETE FROM ingestion WHERE seq = ?1")                                              \
     X(DELETE_STUB, "DELETE FROM ingestion WHERE id = x''")                                                   \
-    X(MAKE_STUB, "UPDATE ingestion SET id = x'', idempotency_key = NULL, ids = NULL, finished_ns = NULL "    \
+    X(MAKE_STUB, "UPDATE ingestion SET id = x'', idempotency_key = NULL, ids = NULL, request_id = NULL, "    \
+                 "traceparent = NULL, finished_ns = NULL "                                                   \
                  "WHERE seq = ?1")                                                                           \
     X(NEXT_GONE, "SELECT seq, batches, chunks FROM gone WHERE seq > 0 ORDER BY seq LIMIT 1")                 \
     X(SAVE_GONE, "INSERT INTO gone (seq, batches, chunks) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET "    \
@@ -317,6 +327,8 @@ bool column_id(sqlite3_stmt *stmt, int column, struct id *id);
 bool column_priority(sqlite3_stmt *stmt, int column, enum priority *priority);
 // False when the text does not fit.
 bool column_text(sqlite3_stmt *stmt, int column, char *text, size_t size);
+// The columns request_id and traceparent. What could not be ours is none.
+void column_trace(sqlite3_stmt *stmt, int column, struct trace *trace);
 void bind_id(sqlite3_stmt *stmt, int parameter, const struct id *id);
 void bind_text_or_null(sqlite3_stmt *stmt, int parameter, const char *text);
 

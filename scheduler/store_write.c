@@ -88,6 +88,11 @@ static enum err place_ingestion(struct store *store, const struct insert *insert
     return err;
 }
 
+static void bind_given(sqlite3_stmt *stmt, int parameter, const char *text)
+{
+    bind_text_or_null(stmt, parameter, text[0] != '\0' ? text : NULL);
+}
+
 // Leaves everything as it is when the ID or the key is taken.
 static enum err insert_ingestion(struct store *store, struct insert *insert, bool *made)
 {
@@ -116,6 +121,8 @@ static enum err insert_ingestion(struct store *store, struct insert *insert, boo
     } else {
         sqlite3_bind_null(stmt, 16);
     }
+    bind_given(stmt, 17, insert->trace != NULL ? insert->trace->request_id : "");
+    bind_given(stmt, 18, insert->trace != NULL ? insert->trace->traceparent : "");
     err = stmt_run(stmt);
     *made = err == ERR_OK && sqlite3_changes(store->db) == 1;
     if (!*made) {
@@ -175,6 +182,7 @@ static enum err read_to_start(struct store *store, struct dispatch_row *row, str
     err = column_id(stmt, 0, &row->ingestion)
               ? ids_of_batch(store, stmt, 7, place, column_u32(stmt, 1), column_u32(stmt, 2), &row->ids)
               : ERR_STORAGE_IO;
+    column_trace(stmt, 8, &row->trace);
     sqlite3_reset(stmt);
     return err;
 }

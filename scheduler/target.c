@@ -83,6 +83,14 @@ enum err targets_new(struct inbox *inbox, struct targets **targets)
     return ERR_OK;
 }
 
+void targets_halt(struct targets *targets)
+{
+    if (targets) {
+        http_halt(targets->http);
+        exec_halt(targets->exec);
+    }
+}
+
 void targets_stop(struct targets *targets)
 {
     if (!targets) {
@@ -202,6 +210,17 @@ void delivery_free(struct delivery *delivery)
     target_close(delivery->target);
     free(delivery->ids);
     free(delivery);
+}
+
+const char *outcome_name(enum outcome_class class)
+{
+    static const char *const names[OUTCOMES] = {
+        [OUTCOME_COMPLETED] = "completed",
+        [OUTCOME_RETRY] = "retry",
+        [OUTCOME_FAILED] = "failed",
+        [OUTCOME_HOLD] = "hold",
+    };
+    return names[class];
 }
 
 void delivery_begin(struct delivery *delivery, struct inbox *inbox)

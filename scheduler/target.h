@@ -12,6 +12,7 @@
 #include "common/clock.h"
 #include "common/container.h"
 #include "common/heap.h"
+#include "proto/trace.h"
 #include "scheduler/inbox.h"
 #include "scheduler/model.h"
 
@@ -27,13 +28,15 @@ struct delivery {
     int64_t queue;
     char queue_name[QUEUE_NAME_SIZE];
     struct place place;
-    char *ids; // owned
+    char *ids;          // owned
+    struct trace trace; // what its ingestion came with
     uint32_t attempt;
     uint32_t excused;
     int64_t timeout_ns;
     struct mono slot; // when it was decided; a start later than this by more than TARGET_LATE_NS is reported
     struct mono started;                    // written by the target when it really starts
     struct outcome outcome;                 // written by the target when it ends
+    bool again;                             // the loop's: its batch is tried again
     struct delivery *live_prev, *live_next; // the loop's: all that were started and are not yet settled
     struct inbox_item item;                 // for whoever holds it: the target while it runs, then the inbox
     struct inbox_item late;                 // posted when it started late
@@ -62,6 +65,9 @@ static inline struct delivery *delivery_of(struct inbox_item *item)
 // ERR_NO_MEMORY, ERR_INTERNAL when a thread or library cannot start. Threads start with the first target that
 // needs them.
 MUST_CHECK enum err targets_new(struct inbox *inbox, struct targets **targets);
+// Nothing is posted from here on. What was must be taken before targets_stop: it may be part of a delivery
+// that is still running (INBOX_LATE). NULL is fine.
+void targets_halt(struct targets *targets);
 // Deliveries still running are dropped without a word (and programs killed): the caller is about to end, and
 // the batches are dispatched again. Nothing is posted afterwards. NULL is fine.
 void targets_stop(struct targets *targets);

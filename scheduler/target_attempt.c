@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 
 #define ANSWER_MAX (64u << 10) // bytes of an answer that are read
@@ -101,6 +102,8 @@ struct attempt *attempt_new(const struct certificates *certificates)
     buf_init(&attempt->body);
     memcpy(attempt->key, ATTEMPT_KEY, sizeof(ATTEMPT_KEY));
     attempt->key_line.data = attempt->key;
+    memcpy(attempt->trace, ATTEMPT_TRACE, sizeof(ATTEMPT_TRACE));
+    attempt->trace_line.data = attempt->trace;
     attempt->easy = curl_easy_init();
     if (!attempt->easy || set_options(attempt->easy, attempt, certificates) != CURLE_OK) {
         attempt_free(attempt);
@@ -121,6 +124,18 @@ void attempt_free(struct attempt *attempt)
 
 // ---- one delivery ----
 
+// Whether one of the lines has this name, which ends in a colon and a space.
+static bool has_header(const struct curl_slist *lines, const char *name)
+{
+    const size_t len = strlen(name) - strlen(": ");
+    for (; lines; lines = lines->next) {
+        if (strncasecmp(lines->data, name, len) == 0 && strchr(":;", lines->data[len])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 enum err attempt_begin(struct attempt *attempt, struct delivery *delivery, struct curl_slist *headers)
 {
     int64_t timeout_ms = delivery->timeout_ns / NS_PER_MS;
@@ -136,6 +151,11 @@ enum err attempt_begin(struct attempt *attempt, struct delivery *delivery, struc
     attempt->answer_read = 0;
     attempt->error[0] = '\0';
     attempt->key_line.next = headers;
+    if (delivery->trace.traceparent[0] != '\0' && !has_header(headers, ATTEMPT_TRACE)) {
+        memcpy(attempt->trace + strlen(ATTEMPT_TRACE), delivery->trace.traceparent, TRACEPARENT_SIZE);
+        attempt->trace_line.next = headers;
+        attempt->key_line.next = &attempt->trace_line;
+    }
     id_format(&delivery->batch, attempt->key + strlen(ATTEMPT_KEY));
     bool set =
         curl_easy_setopt(easy, CURLOPT_URL, target_text(delivery->target)) == CURLE_OK &&

@@ -174,10 +174,17 @@ static enum err exec_begin(struct inbox *inbox, struct exec **exec, struct fault
     return ERR_OK;
 }
 
-void exec_stop(struct exec *exec)
+void exec_halt(struct exec *exec)
 {
     if (exec) {
         target_thread_stop(&exec->thread);
+    }
+}
+
+void exec_stop(struct exec *exec)
+{
+    if (exec) {
+        exec_halt(exec);
         exec_destroy(exec);
     }
 }

@@ -13,6 +13,8 @@
 extern const struct target_kind target_exec;
 
 // Ends the thread, kills and reaps what is running. NULL is fine.
+// As http_halt.
+void exec_halt(struct exec *exec);
 void exec_stop(struct exec *exec);
 
 #endif

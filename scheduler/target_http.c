@@ -315,10 +315,17 @@ static enum err http_begin(struct inbox *inbox, struct http **http, struct fault
     return ERR_OK;
 }
 
-void http_stop(struct http *http)
+void http_halt(struct http *http)
 {
     if (http) {
         target_thread_stop(&http->thread);
+    }
+}
+
+void http_stop(struct http *http)
+{
+    if (http) {
+        http_halt(http);
         http_destroy(http);
     }
 }

@@ -12,6 +12,8 @@
 extern const struct target_kind target_http;
 
 // Ends the thread and drops what is running. NULL is fine.
+// Its thread has ended after this, and posts nothing any more; http_stop does so, too.
+void http_halt(struct http *http);
 void http_stop(struct http *http);
 
 #endif

@@ -230,6 +230,7 @@ static enum err store_dispatched(struct loop *loop, struct turn *t)
         d->attempt = rows[i].attempt;
         d->excused = rows[i].excused;
         d->ingestion = rows[i].ingestion;
+        d->trace = rows[i].trace;
         d->batch = batch_id(&rows[i].ingestion, d->place.index);
         t->leaves += 2; // its ingestion may have no other batch
         t->leaves += d->ids != NULL ? LEFT_BY_IDS(strlen(d->ids)) : 0;
@@ -299,7 +300,9 @@ static enum err transact(struct loop *loop, struct turn *t)
         err = save_figures(loop);
     }
     if (err == ERR_OK) {
+        const struct mono begun = mono_now();
         err = store_commit(loop->store);
+        t->commit_ns = mono_diff(mono_now(), begun);
     }
     return err;
 }
@@ -350,17 +353,17 @@ static void start_deliveries(struct loop *loop, struct turn *t)
     for (size_t i = 0; i < t->dispatch_count; i++) {
         struct delivery *d = t->dispatched[i];
         live_add(loop, d);
-        if (target_is_pull(d->target)) {
-            loop->leased_count++;
-            continue; // its worker is answered
-        }
         // After a slow commit it starts late for certain. The target's own report may come after the next
         // slot's time, so what is known is applied now; the report then adds only what is missing.
         struct mono handed_over = mono_now();
         if (mono_diff(handed_over, d->slot) > TARGET_LATE_NS) {
             engine_started(loop->engine, d->flight, handed_over);
         }
-        target_start(d);
+        if (target_is_pull(d->target)) {
+            loop->leased_count++; // its worker is answered
+        } else {
+            target_start(d);
+        }
     }
 }
 
@@ -391,6 +394,10 @@ enum err turn(struct loop *loop, struct mono now)
             loop->failing = false;
             if (t.changes + t.dispatch_count > 0 || t.settled != NULL) {
                 loop->commits++;
+                histogram_add(&loop->metrics.commit_times, &histogram_times, t.commit_ns);
+                histogram_add(&loop->metrics.commit_writes, &histogram_counts,
+                              (int64_t)(t.changes + t.dispatch_count + t.ends));
+                totals_add(&loop->metrics.gone, &t.gone);
                 retain_committed(loop, &t);
             }
             start_deliveries(loop, &t);

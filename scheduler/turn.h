@@ -40,6 +40,9 @@ struct turn {
     struct lease_grant *idle;   // leases whose queue went or changed under them
     struct delivery *dispatched[TURN_DISPATCHES];
     size_t dispatch_count;
+    size_t ends;              // of deliveries, on disk with this turn
+    struct queue_totals gone; // of queues that it deletes, see metrics.h
+    int64_t commit_ns;        // what its commit took
 };
 
 static inline struct ipc_message *message_of(struct inbox_item *item)

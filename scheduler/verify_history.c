@@ -17,10 +17,10 @@ static const char entries[] =
 static const char ends[] = "SELECT ended, queue FROM (" THE_ENDS ") ORDER BY ended";
 // In flight before the first entry: those that are now, and those that ended, less those that began.
 static const char in_flight_before[] =
-    "SELECT queue, sum(n) FROM (SELECT queue, 1 AS n FROM batch INDEXED BY batch_in_flight WHERE state = 0 "
-    "UNION ALL SELECT queue, 1 FROM (" THE_ENDS
-    ") UNION ALL SELECT h.queue, -1 FROM history h WHERE h.seq > 0 "
-    "AND EXISTS (SELECT 1 FROM batch b WHERE b.seq = h.seq AND b.idx = h.idx)) GROUP BY queue";
+    "SELECT queue, 1 FROM batch INDEXED BY batch_in_flight WHERE state = 0 UNION ALL SELECT queue, 1 FROM "
+    "(" THE_ENDS
+    ") UNION ALL SELECT h.queue, -1 FROM history h WHERE h.seq > 0 AND EXISTS (SELECT 1 FROM batch "
+    "b WHERE b.seq = h.seq AND b.idx = h.idx)";
 
 struct pass {
     struct verify *v;
@@ -236,7 +236,7 @@ static enum err read_in_flight(struct pass *pass)
         if (err != ERR_OK) {
             break;
         }
-        past->in_flight = sqlite3_column_int64(stmt, 1);
+        past->in_flight += sqlite3_column_int64(stmt, 1);
     }
     (void)sqlite3_finalize(stmt);
     return err;

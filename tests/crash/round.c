@@ -117,6 +117,7 @@ static void count_death(struct round *round)
     if (round->plan.power) {
         cut_power(round);
     }
+    sluice_verify(round->sluice); // what the next one finds
 }
 
 void round_bury(struct round *round)
@@ -250,6 +251,26 @@ static bool none_failed(const struct round *round)
     return none;
 }
 
+static void retry_all(const struct round *round)
+{
+    for (size_t i = 0; i < LOAD_QUEUES; i++) {
+        queue_do(round->sluice, load_queue_names[i], "retry");
+    }
+}
+
+// What failed since is put back once more, such as a lease that ran out at its last attempt.
+static bool is_over(const struct round *round)
+{
+    if (!is_quiet(round)) {
+        return false;
+    }
+    if (none_failed(round)) {
+        return true;
+    }
+    retry_all(round);
+    return false;
+}
+
 static void drain(struct round *round)
 {
     queue_do(round->sluice, "kept", "resume");
@@ -259,10 +280,8 @@ static void drain(struct round *round)
         round_revive(round);
     }
     WAIT_FOR(is_quiet(round));
-    for (size_t i = 0; i < LOAD_QUEUES; i++) {
-        queue_do(round->sluice, load_queue_names[i], "retry");
-    }
-    WAIT_FOR(is_quiet(round) && none_failed(round));
+    retry_all(round);
+    WAIT_FOR(is_over(round));
 }
 
 // One dispatch too many is seen where the machine is not late by half an interval.
@@ -319,6 +338,7 @@ void round_end(struct round *round)
     cr_assert_eq(sluice_stop(round->sluice, GATEWAY), 0);
     cr_assert_eq(sluice_stop(round->sluice, SCHEDULER), 0);
     if (round->small) {
+        sluice_verify(round->sluice);
         cr_assert_eq(umount(round->sluice->data), 0, "%s", strerror(errno));
     }
     sluice_end(round->sluice);

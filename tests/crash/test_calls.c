@@ -154,6 +154,7 @@ static bool die_and_lose(struct sweep *sweep, unsigned n, enum disk_when when)
         return false;
     }
     lose_power(sweep);
+    sluice_verify(sweep->sluice);
     sluice_launch(sweep->sluice, SCHEDULER);
     (void)is_whole(sweep, id);
     ingest(sweep, id);
@@ -163,7 +164,7 @@ static bool die_and_lose(struct sweep *sweep, unsigned n, enum disk_when when)
 
 Test(calls, of_a_turn)
 {
-    struct sweep sweep = sweep_begin(2);
+    struct sweep sweep = sweep_begin(1);
     bool more = true;
     sluice_launch(sweep.sluice, SCHEDULER);
     for (unsigned n = 1; more; n++) {
@@ -207,6 +208,7 @@ Test(calls, of_the_first_start)
             more = die_in_start(&sweep, n, (enum disk_when)when);
             if (more) {
                 lose_power(&sweep);
+                sluice_verify(sweep.sluice);
                 sluice_launch(sweep.sluice, SCHEDULER);
             }
             random_id(&sweep, id);
@@ -214,6 +216,7 @@ Test(calls, of_the_first_start)
             sluice_kill(sweep.sluice, SCHEDULER);
             sweep.kills++;
             lose_power(&sweep);
+            sluice_verify(sweep.sluice);
             sluice_launch(sweep.sluice, SCHEDULER);
             cr_assert(is_whole(&sweep, id));
             cr_assert_eq(sluice_stop(sweep.sluice, SCHEDULER), 0);
@@ -308,6 +311,7 @@ Test(calls, of_the_end)
             cr_assert_eq(code, more ? 128 + SIGKILL : 0, "%d", code);
             sweep.kills += more;
             lose_power(&sweep);
+            sluice_verify(sweep.sluice);
             sluice_launch(sweep.sluice, SCHEDULER);
             cr_assert(is_whole(&sweep, id));
         }

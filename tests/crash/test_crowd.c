@@ -174,7 +174,8 @@ Test(crowd, two_thousand_clients_while_both_die)
         run(&crowd, 50);
     }
     check_accepted(&crowd);
-    fprintf(stderr, "crowd, seed %llu: %u kills, %d clients\n", (unsigned long long)random.seed, killed, CLIENTS);
+    fprintf(stderr, "crowd, seed %llu: %u kills, %d clients\n", (unsigned long long)random.seed, killed,
+            CLIENTS);
     part_with(&crowd);
     sluice_end(sluice);
 }

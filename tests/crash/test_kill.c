@@ -5,5 +5,5 @@ TestSuite(kill, .fini = sluice_cleanup);
 
 Test(kill, nothing_is_lost)
 {
-    rounds_of_kills(&(struct round_plan){.name = "kill"}, round_kills(25));
+    rounds_of_kills(&(struct round_plan){.name = "kill"}, round_kills(15));
 }

@@ -5,5 +5,5 @@ TestSuite(power, .fini = sluice_cleanup);
 
 Test(power, nothing_is_lost)
 {
-    rounds_of_kills(&(struct round_plan){.name = "power", .power = true}, round_kills(25));
+    rounds_of_kills(&(struct round_plan){.name = "power", .power = true}, round_kills(15));
 }

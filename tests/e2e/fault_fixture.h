@@ -14,7 +14,10 @@
 #include <unistd.h>
 
 // The words for faults.
-#define FAULT_IO "io"                                   // every write fails
+#define FAULT_IO "io"                                   // every write and sync fails
+#define FAULT_IO_WRITE "io-write"                       // every write
+#define FAULT_IO_SYNC "io-sync"                         // every sync
+#define FAULT_IO_READ "io-read"                         // every read
 #define FAULT_FULL "full"                               // there is no room
 #define FAULT_FULL_AFTER_A_COMMIT "full-after-a-commit" // for what comes after the next one
 #define FAULT_SLOW "slow"                               // a sync does not return before this is over

@@ -115,6 +115,32 @@ Test(gateway_slow, what_takes_too_long_is_cut_off)
     gw_stop(&gw);
 }
 
+// Each at about the moment at which it would have been cut off: whoever is second must find nothing freed.
+Test(gateway_slow, clients_that_leave_at_the_deadline)
+{
+    enum { ROUNDS = 16, CLIENTS = 60, DEADLINE_MS = 50 };
+    struct gw gw = gw_start("--idle-timeout", "50ms");
+    size_t open_files = process_files(gw.pid);
+    for (int round = 0; round < ROUNDS; round++) {
+        int fds[CLIENTS];
+        struct mono start = mono_now();
+        for (size_t i = 0; i < CLIENTS; i++) {
+            fds[i] = gw_connect(&gw);
+            gw_get(fds[i], "/healthz");
+            gw_expect(fds[i], 200, "ok");
+        }
+        int64_t spent = mono_diff(mono_now(), start) / NS_PER_MS;
+        wait_ms(spent < DEADLINE_MS ? DEADLINE_MS - spent + round % 3 : 0);
+        for (size_t i = 0; i < CLIENTS; i++) {
+            close(fds[i]);
+            wait_ms(round % 2);
+        }
+    }
+    expect_service(&gw);
+    WAIT_FOR(process_files(gw.pid) <= open_files);
+    gw_stop(&gw);
+}
+
 // Its answers do not fit into what the kernel holds for it: the gateway is stuck in writing one, and gives
 // up.
 Test(gateway_slow, who_does_not_read_is_cut_off)

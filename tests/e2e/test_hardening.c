@@ -1,4 +1,4 @@
-// How the two programs are linked and compiled, as readelf sees what was built. Release builds only:
+// How the programs are linked and compiled, as readelf sees what was built. Release builds only:
 // sanitizers come with ways of their own.
 #include "tests/support/sluice.h"
 
@@ -9,7 +9,7 @@
 
 TestSuite(hardening, .fini = sluice_cleanup);
 
-static const char *const programs[] = {"sluice-scheduler", "sluice-gateway"};
+static const char *const programs[] = {"sluice-scheduler", "sluice-gateway", "sluice-verify", "sluice"};
 static const char *const archives[] = {SLUICE_ARCHIVES};
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))

@@ -229,6 +229,29 @@ Test(loop_limits, an_ack_that_came_in_time_is_heard)
     scene_end(&scene);
 }
 
+// A batch starts when its worker is answered: where the commit takes long, that is long after its slot.
+Test(loop_limits, a_grant_that_the_disk_held_up_moves_the_next_one)
+{
+    struct scene scene = scene_start(NULL);
+    scene_launch(&scene);
+    put_pull(&scene, "jobs", 1, "");
+    queue_put(scene.sluice, "jobs", "\"rate\":\"1/1s\"");
+    (void)queue_ingest(scene.sluice, "jobs", "LOW", "[1,2]", "");
+    fault_begin(&scene, FAULT_SLOW);
+    struct call *first = lease_named(&scene, "jobs", "20s");
+    wait_ms(700); // it is being written; if not, this test says nothing
+    struct mono held_up = mono_now();
+    fault_end(&scene);
+    struct leased leased = leased_read(call_end(first));
+    cr_assert_eq(leased.count, 1);
+    reply_expect_ok(worker_ask(scene.worker, "{\"op\":\"ack\",\"id\":\"" LEASE_ID "\"}"));
+    leased = leased_read(call_end(lease_named(&scene, "jobs", "20s")));
+    int64_t gap = mono_diff(mono_now(), held_up);
+    cr_assert_eq(leased.count, 1);
+    cr_assert(gap >= NS_PER_S, "%.3f s", (double)gap / NS_PER_S);
+    scene_end(&scene);
+}
+
 // What was out when the scheduler died took longer than what is left of it after the restart.
 Test(loop_limits, a_restart_makes_no_delivery_look_short)
 {

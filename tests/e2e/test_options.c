@@ -50,6 +50,12 @@ static const struct {
     const char *allowed; // part of what the line says
 } options[] = {
     {SCHEDULER, "--rate", "SLUICE_RATE", {"fast", "0/s", "1/0s", "-1/s", "1/5", "1/5s ", "1.5/s"}, "1/5s"},
+    {SCHEDULER, "--log-format", "SLUICE_LOG_FORMAT", {"xml", "JSON", "json "}, "logfmt or json"},
+    {SCHEDULER, "--log-level", "SLUICE_LOG_LEVEL", {"trace", "INFO", "1"}, "debug, info, warning or error"},
+    {SCHEDULER, "--access-log", "SLUICE_ACCESS_LOG", {"yes", "1", "On"}, "on or off"},
+    {GATEWAY, "--log-format", "SLUICE_LOG_FORMAT", {"xml"}, "logfmt or json"},
+    {GATEWAY, "--log-level", "SLUICE_LOG_LEVEL", {"trace"}, "debug, info, warning or error"},
+    {GATEWAY, "--access-log", "SLUICE_ACCESS_LOG", {"yes"}, "on or off"},
     {SCHEDULER, "--burst", "SLUICE_BURST", {"0", "-1", "x", "1e3"}, "from 1 to"},
     {SCHEDULER, "--concurrency", "SLUICE_CONCURRENCY", {"0", "many"}, "from 1 to"},
     {SCHEDULER, "--batch-size", "SLUICE_BATCH_SIZE", {"0", "60001", "3x"}, "from 1 to 60000"},
@@ -273,7 +279,7 @@ Test(options, a_store_of_another_kind_is_refused_and_left_alone)
     sluice_launch(sluice, SCHEDULER);
     cr_assert_eq(sluice_stop(sluice, SCHEDULER), EXIT_CODE_OK);
 
-    sluice->damaged = true; // it is no store of ours any more
+    sluice->damaged = true;                  // it is no store of ours any more
     patch(store, 60, "\x00\x01\x00\x00", 4); // SQLite keeps user_version there
     expect_refused_untouched(sluice, store, "newer");
     patch(store, 0, "Something else", 14);

@@ -56,3 +56,27 @@ void fuzz_round_trip(const struct request *request)
     request_fini(&back);
     buf_fini(&line);
 }
+
+void fuzz_plain(const char *text, size_t len, enum plain_form form)
+{
+    struct request plain, other;
+    struct fault fault;
+    struct buf escaped; // the first letter of the first member: only the long way takes that
+    const char *quote = memchr(text, '"', len);
+    if (!request_plain(text, len, form, &plain)) {
+        return;
+    }
+    REQUIRE(quote);
+    buf_init(&escaped);
+    buf_put(&escaped, text, (size_t)(quote + 1 - text));
+    buf_printf(&escaped, "\\u%04x", (unsigned)quote[1]);
+    buf_put(&escaped, quote + 2, (size_t)(text + len - (quote + 2)));
+    REQUIRE(!request_plain(escaped.data, escaped.len, form, &other));
+    enum err err = form == PLAIN_BODY ? request_from_body(escaped.data, escaped.len, &other, &fault)
+                                      : request_from_line(escaped.data, escaped.len, &other, &fault);
+    REQUIRE(err == ERR_OK);
+    REQUIRE(fuzz_same_request(&plain, &other));
+    request_fini(&plain);
+    request_fini(&other);
+    buf_fini(&escaped);
+}

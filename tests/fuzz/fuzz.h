@@ -6,7 +6,7 @@
 #ifndef SLUICE_TESTS_FUZZ_FUZZ_H
 #define SLUICE_TESTS_FUZZ_FUZZ_H
 
-#include "proto/request.h"
+#include "proto/request_ops.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -25,6 +25,8 @@ char *fuzz_text(const uint8_t *data, size_t size);
 // and one sentence that can be shown to anybody.
 void fuzz_refused(enum err err, const struct fault *fault);
 
+// What the short way of decoding takes, the long one takes with the same result.
+void fuzz_plain(const char *text, size_t len, enum plain_form form);
 bool fuzz_same_request(const struct request *a, const struct request *b);
 // The request, as an IPC line and back, is the same.
 void fuzz_round_trip(const struct request *request);

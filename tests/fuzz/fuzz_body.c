@@ -71,6 +71,7 @@ static void ingest(const char *body, size_t len)
     static const struct id id = {{0x01, 0xa2, 0x09, 0xdc, 0x43, 0x22, 0x76, 0x22, 0xa8, 0x5d}};
     struct request request;
     struct fault fault = {0};
+    fuzz_plain(body, len, PLAIN_BODY);
     enum err err = request_from_body(body, len, &request, &fault);
     if (err != ERR_OK) {
         fuzz_refused(err, &fault);

@@ -3,6 +3,7 @@
 // come in either, a time and an ID.
 #include "gateway/api.h"
 #include "gateway/frame.h"
+#include "gateway/trail.h"
 #include "scheduler/pressure.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -20,6 +21,8 @@
     X(EXPECT, "Expect")                                                                                      \
     X(TYPE, "Content-Type")                                                                                  \
     X(KEY, "Idempotency-Key")                                                                                \
+    X(REQUEST_ID, "X-Request-Id")                                                                            \
+    X(TRACEPARENT, "traceparent")                                                                            \
     X(BODY, "Body")                                                                                          \
     X(STATUS, "Status")                                                                                      \
     X(RETRY_AFTER, "Retry-After")                                                                            \
@@ -132,6 +135,30 @@ static void ask(const char *const values[static FIELDS])
     }
 }
 
+static void trace(const char *const values[static FIELDS])
+{
+    static const struct id minted = {{0x12}};
+    struct trail trail;
+    struct request request = {.op = OP_QUEUE_PAUSE, .queue.name = "q"};
+    char parsed[TRACEPARENT_SIZE], again[TRACEPARENT_SIZE], text[TRACE_TEXT_SIZE];
+    const char *given = values[REQUEST_ID];
+    trail_begin(&trail, or_else(values[METHOD], "GET"), given, values[TRACEPARENT], &minted);
+    REQUIRE(request_id_valid(trail.trace.request_id));
+    REQUIRE(trail.given == (given && strcmp(given, trail.trace.request_id) == 0 && request_id_valid(given)));
+    REQUIRE(strspn(trace_text(&trail.trace, text),
+                   " =_-.:/+@~abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") ==
+            strlen(text));
+    if (traceparent_parse(or_else(values[TRACEPARENT], ""), parsed)) {
+        REQUIRE(strcmp(parsed, trail.trace.traceparent) == 0 && strlen(parsed) == TRACEPARENT_SIZE - 1);
+        REQUIRE(traceparent_parse(parsed, again) && strcmp(parsed, again) == 0);
+    } else {
+        REQUIRE(trail.trace.traceparent[0] == '\0');
+    }
+    REQUIRE(trail_copy(&trail, request.op, &request.trace) == ERR_OK && request.trace);
+    fuzz_round_trip(&request);
+    request_fini(&request);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const char *values[FIELDS] = {NULL};
@@ -141,6 +168,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     texts(or_else(values[TIME], ""), or_else(values[ID], ""));
     block(values);
     ask(values);
+    trace(values);
     free(text);
     return 0;
 }

@@ -5,6 +5,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct request request;
     struct fault fault = {0};
+    fuzz_plain((const char *)data, size, PLAIN_LINE);
     enum err err = request_from_line((const char *)data, size, &request, &fault);
     if (err != ERR_OK) {
         fuzz_refused(err, &fault);

@@ -49,9 +49,15 @@ static bool same_settle(const struct settle_request *a, const struct settle_requ
            a->delay_ns == b->delay_ns && a->lease_ns == b->lease_ns;
 }
 
+static bool same_trace(const struct trace *a, const struct trace *b)
+{
+    return a && b ? same_text(a->request_id, b->request_id) && same_text(a->traceparent, b->traceparent)
+                  : a == b;
+}
+
 bool fuzz_same_request(const struct request *a, const struct request *b)
 {
-    if (a->op != b->op) {
+    if (a->op != b->op || !same_trace(a->trace, b->trace)) {
         return false;
     }
     switch (a->op) {
@@ -82,8 +88,11 @@ bool fuzz_same_request(const struct request *a, const struct request *b)
     case OP_NACK:
     case OP_EXTEND:
         return same_settle(&a->settle, &b->settle);
+    case OP_BACKUP:
+        return id_equal(&a->backup.id, &b->backup.id) && same_text(a->backup.path, b->backup.path);
     case OP_PING:
     case OP_STATS:
+    case OP_METRICS:
         return true;
     }
     return false;

@@ -23,7 +23,7 @@ static void place_files(const struct process_plan *plan, int ready)
     int log = open(plan->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     int output =
         open(plan->output ? plan->output : "/dev/null", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    int input = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    int input = open(plan->input ? plan->input : "/dev/null", O_RDONLY | O_CLOEXEC);
     if (log < 0 || output < 0 || input < 0 || dup2(log, STDERR_FILENO) < 0 ||
         dup2(output, STDOUT_FILENO) < 0 || dup2(input, STDIN_FILENO) < 0) {
         _exit(126);

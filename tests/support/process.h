@@ -17,6 +17,7 @@ struct process_plan {
     const char *const *arguments;   // without the program's name; NULL: none
     const char *const *environment; // NAME=value, beside PATH and what sanitizers want; NULL: none
     const char *directory;          // where it runs; NULL: here
+    const char *input;              // the file its standard input is read from; NULL: nothing
     const char *output;             // the file its standard output is written to; NULL: nowhere
     const char *log;                // the file its standard error is appended to
     bool ready_fd;                  // it is given --ready-fd

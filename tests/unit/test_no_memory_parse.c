@@ -110,18 +110,19 @@ Test(no_memory_parse, requests_of_every_kind_are_refused_as_a_whole)
 static void decode_message(void *user, bool short_of)
 {
     static const char text[] =
-        "{\"op\":\"ingest\",\"priority\":\"LOW\",\"ids\":[1,2]}\n{\"op\":\"nack\",\"id\":\"" ID
-        "\"}\nnonsense\n";
+        "{\"op\":\"ingest\",\"priority\":\"LOW\",\"ids\":[1,2]}\n"
+        "{\"op\":\"ingest\",\"priority\":\"LOW\",\"ids\":[1,2],\"idempotency_key\":\"k\"}\n"
+        "{\"op\":\"nack\",\"id\":\"" ID "\"}\nnonsense\n";
     struct ipc_message message = {.count = 0};
     struct fault fault = {0};
     size_t count = ipc_count_lines(text, strlen(text));
-    cr_assert_eq(count, 3);
+    cr_assert_eq(count, 4);
     enum err err = ipc_decode(text, strlen(text), count, user, &message, &fault);
     expect(err, ERR_OK, short_of, &fault);
     if (err == ERR_OK) {
-        static const enum err good[] = {ERR_OK, ERR_OK, ERR_MALFORMED_JSON};
-        cr_assert_eq(message.count, 3);
-        for (size_t i = 0; i < 3; i++) {
+        static const enum err good[] = {ERR_OK, ERR_OK, ERR_OK, ERR_MALFORMED_JSON};
+        cr_assert_eq(message.count, 4);
+        for (size_t i = 0; i < 4; i++) {
             expect(message.requests[i].fault.err, good[i], short_of, &message.requests[i].fault);
         }
     }

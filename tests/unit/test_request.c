@@ -379,6 +379,15 @@ Test(request, lines_of_requests_without_members)
     expect_round_trip(&(struct request){.op = OP_STATS}, "{\"op\":\"stats\"}\n");
 }
 
+Test(request, lines_of_backup_requests)
+{
+    char path[] = "/var/backups/sluice.db";
+    struct request backup = {.op = OP_BACKUP, .backup = {.path = path}};
+    cr_assert(id_parse(UUID, strlen(UUID), &backup.backup.id));
+    expect_round_trip(&backup,
+                      "{\"op\":\"backup\",\"id\":\"" UUID "\",\"path\":\"/var/backups/sluice.db\"}\n");
+}
+
 Test(request, lines_of_ingest_requests)
 {
     static char ids[] = "9007199254740991,1";
@@ -577,7 +586,7 @@ Test(request, what_writes)
         {OP_CANCEL, true},      {OP_RETRY, true},        {OP_QUEUE_LIST, false}, {OP_QUEUE_GET, false},
         {OP_QUEUE_PUT, true},   {OP_QUEUE_DELETE, true}, {OP_QUEUE_PAUSE, true}, {OP_QUEUE_RESUME, true},
         {OP_QUEUE_RETRY, true}, {OP_LEASE, false},       {OP_ACK, true},         {OP_NACK, true},
-        {OP_EXTEND, true},      {OP_STATS, false},
+        {OP_EXTEND, true},      {OP_STATS, false},       {OP_BACKUP, false},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         cr_expect_eq(op_writes(cases[i].op), cases[i].writes, "%d", (int)cases[i].op);
@@ -623,7 +632,7 @@ Test(request, pages_have_defaults)
 
 #define OPS                                                                                                  \
     "ping, ingest, status, list, cancel, retry, queue.list, queue.get, queue.put, queue.delete, "            \
-    "queue.pause, queue.resume, queue.retry, lease, ack, nack, extend, stats, not "
+    "queue.pause, queue.resume, queue.retry, lease, ack, nack, extend, stats, backup, metrics, not "
 
 Test(request, lines_that_are_no_request_are_refused)
 {
@@ -647,6 +656,9 @@ Test(request, lines_that_are_no_request_are_refused)
         REFUSED("{\"op\":\"" KEY_250 "\"}", ERR_BAD_REQUEST, OPS TEN),
         REFUSED("{\"op\":null}", ERR_BAD_REQUEST, OPS "absent"),
         REFUSED("{\"op\":\"stats\",\"queue\":\"default\"}", ERR_INVALID_FIELD, "\"queue\""),
+        REFUSED("{\"op\":\"backup\",\"id\":\"" UUID "\"}", ERR_INVALID_FIELD, "path"),
+        REFUSED("{\"op\":\"backup\",\"path\":\"/x\"}", ERR_INVALID_FIELD, "id"),
+        REFUSED("{\"op\":\"backup\",\"id\":\"" UUID "\",\"path\":\"x\"}", ERR_INVALID_FIELD, "begin with /"),
     };
     expect_refused(request_from_line, cases, COUNT(cases));
 }
@@ -793,4 +805,60 @@ Test(request, a_full_ingestion_with_every_member_fits)
     expect_round_trip(&request, line);
     request_fini(&request);
     free(line);
+}
+
+// ---- what a request is followed by ----
+
+#define TRACEPARENT "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+Test(request, any_request_may_carry_a_trace)
+{
+    static const char *const lines[] = {
+        "{\"op\":\"ping\",\"request_id\":\"r-1\",\"traceparent\":\"" TRACEPARENT "\"}",
+        "{\"traceparent\":\"" TRACEPARENT "\",\"op\":\"queue.pause\",\"name\":\"a\",\"request_id\":\"r-1\"}",
+        "{\"op\":\"queue.put\",\"name\":\"a\",\"rate\":\"1/"
+        "s\",\"request_id\":\"r-1\",\"traceparent\":\"" TRACEPARENT "\"}",
+        "{\"op\":\"ingest\",\"ids\":[1],\"priority\":\"LOW\",\"request_id\":\"r-1\",\"traceparent\":"
+        "\"" TRACEPARENT "\"}",
+    };
+    for (size_t i = 0; i < COUNT(lines); i++) {
+        struct request request = decoded(request_from_line, lines[i]);
+        cr_assert_not_null(request.trace, "%s", lines[i]);
+        cr_assert_str_eq(request.trace->request_id, "r-1");
+        cr_assert_str_eq(request.trace->traceparent, TRACEPARENT);
+        struct buf line;
+        buf_init(&line);
+        request_to_line(&request, &line);
+        struct request again = decoded(request_from_line, line.data);
+        cr_assert_str_eq(again.trace->request_id, "r-1");
+        cr_assert_str_eq(again.trace->traceparent, TRACEPARENT);
+        buf_fini(&line);
+        request_fini(&request);
+        request_fini(&again);
+    }
+    struct request one = decoded(request_from_line, "{\"op\":\"ping\",\"request_id\":\"r\"}");
+    cr_assert_str_eq(one.trace->traceparent, "");
+    request_fini(&one);
+    struct request none = decoded(request_from_line, "{\"op\":\"ping\"}");
+    cr_assert_null(none.trace);
+    request_fini(&none);
+}
+
+Test(request, a_trace_is_what_it_should_be)
+{
+    static const struct refused cases[] = {
+        REFUSED("{\"op\":\"ping\",\"request_id\":\"\"}", ERR_INVALID_FIELD, "request_id must be"),
+        REFUSED("{\"op\":\"ping\",\"request_id\":\"a b\"}", ERR_INVALID_FIELD, "request_id must be"),
+        REFUSED("{\"op\":\"ping\",\"request_id\":\"a\\n\"}", ERR_INVALID_FIELD, "request_id must be"),
+        REFUSED("{\"op\":\"ping\",\"request_id\":7}", ERR_INVALID_FIELD, "request_id must be a string"),
+        REFUSED("{\"op\":\"ping\",\"request_id\":null}", ERR_INVALID_FIELD, "request_id must be a string"),
+        REFUSED("{\"op\":\"ping\",\"traceparent\":\"00-1\"}", ERR_INVALID_FIELD, "traceparent is not"),
+        REFUSED("{\"op\":\"ping\",\"request_id\":\"r\",\"traceparent\":1.5}", ERR_INVALID_FIELD,
+                "traceparent must be a string"),
+    };
+    expect_refused(request_from_line, cases, COUNT(cases));
+    // It is the gateway's to add, and no member of a body.
+    static const struct refused body =
+        REFUSED("{\"ids\":[1],\"priority\":\"LOW\",\"request_id\":\"r\"}", ERR_INVALID_FIELD, "request_id");
+    expect_refused(request_from_body, &body, 1);
 }

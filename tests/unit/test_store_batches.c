@@ -284,3 +284,54 @@ Test(store_batches, rollback_leaves_nothing)
     request_drop(&request);
     fixture_free(&f);
 }
+
+// ---- where it came from ----
+
+#define TRACEPARENT "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+Test(store_batches, what_an_ingestion_came_with_is_there_at_each_dispatch)
+{
+    static const struct trace traces[] = {{"r/1", TRACEPARENT}, {"r/2", ""}, {"", TRACEPARENT}, {"", ""}};
+    struct fixture f;
+    fixture_new(&f);
+    for (size_t i = 0; i < 4; i++) {
+        struct ingest_request request = request_make(i + 1, PRIORITY_LOW, 1, 2);
+        struct insert insert = insert_make(&request, 1, 1);
+        insert.trace = i < 3 ? &traces[i] : NULL;
+        OK(store_begin(f.store));
+        OK(store_insert(f.store, &insert, 1));
+        OK(store_commit(f.store));
+        request_drop(&request);
+    }
+    for (uint32_t index = 0; index < 2; index++) {
+        fixture_reopen(&f);
+        for (size_t i = 0; i < 4; i++) {
+            struct dispatch_row row = {.key = key_make(1, PRIORITY_LOW, (int64_t)i + 1, index),
+                                       .now = NOW,
+                                       .leased = index == 1,
+                                       .lease = id_number(9),
+                                       .lease_until = {5}};
+            OK(store_begin(f.store));
+            OK(store_dispatch(f.store, &row, 1));
+            OK(store_commit(f.store));
+            cr_assert_str_eq(row.trace.request_id, traces[i].request_id);
+            cr_assert_str_eq(row.trace.traceparent, traces[i].traceparent);
+            free(row.ids);
+        }
+    }
+    struct in_flight_row *rows;
+    size_t count;
+    OK(store_load_in_flight(f.store, &rows, &count));
+    cr_assert_eq(count, 8);
+    for (size_t i = 0; i < count; i++) {
+        const struct trace *want = &traces[i / 2];
+        cr_assert_str_eq(rows[i].trace.request_id, rows[i].leased ? want->request_id : "");
+        cr_assert_str_eq(rows[i].trace.traceparent, rows[i].leased ? want->traceparent : "");
+    }
+    store_free_in_flight(rows, count);
+    cr_assert_eq(
+        sql_integer(f.store->db, "SELECT count(*) FROM ingestion WHERE request_id = '' OR traceparent = ''"),
+        0);
+    expect_sound(f.store);
+    fixture_free(&f);
+}
