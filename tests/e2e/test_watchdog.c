@@ -95,8 +95,8 @@ static void go_on(const struct stopped *stopped)
     }
 }
 
-// From its start to its end: one more feed than was on its way when these threads were stopped may come, from
-// those that had just been let off.
+// From its start to its end, with these threads stopped for a while. What was said until then is passed over,
+// and so is what the main thread of a gateway says of a beat that was back already.
 static void check_life(enum part part, enum threads which)
 {
     struct sluice *sluice = sluice_new(NULL, NULL);
@@ -116,7 +116,7 @@ static void check_life(enum part part, enum threads which)
 
     stop(&stopped, sluice->part[part].pid, which);
     if (which == OTHER_THREADS) {
-        wait_ms(2 * LIMIT_MS); // the main thread lives, and had one beat back
+        wait_ms(2 * LIMIT_MS);
     }
     while (told(&supervisor, MSG_DONTWAIT, text)) {
         cr_assert_str_eq(text, "WATCHDOG=1");
