@@ -216,6 +216,9 @@ static size_t filled(int written, size_t size)
 }
 
 static void format_line(struct line *line, enum log_level level, const char *module, const char *event,
+                        const char *format, va_list args) __attribute__((format(printf, 5, 0)));
+
+static void format_line(struct line *line, enum log_level level, const char *module, const char *event,
                         const char *format, va_list args)
 {
     char time[WALL_TEXT_SIZE];

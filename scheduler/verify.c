@@ -27,6 +27,9 @@ struct line {
 
 static void add(struct line *line, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static void add_list(struct line *line, const char *format, va_list arguments)
+    __attribute__((format(printf, 2, 0)));
+
+static void add_list(struct line *line, const char *format, va_list arguments)
 {
     int n = vsnprintf(line->text + line->len, sizeof line->text - line->len, format, arguments);
     size_t room = sizeof line->text - 1 - line->len;
