@@ -37,6 +37,7 @@ struct ipc_watch {
     // thread.
     nng_aio *sleep_aio;
     nng_aio *probe_aio;
+    pthread_mutex_t lock; // NNG 1.5 reads without one what stopping an aio writes: nothing begins meanwhile
     pthread_t thread;
     int closed_fd; // an eventfd: readable when the thread has closed the socket
 };
@@ -89,14 +90,18 @@ static bool exchange(struct ipc_watch *watch, nng_socket socket)
     memcpy(nng_msg_body(msg), watch->line, watch->line_len);
     nng_aio_set_timeout(aio, CHECK_MS);
     nng_aio_set_msg(aio, msg);
+    pthread_mutex_lock(&watch->lock);
     nng_send_aio(socket, aio);
+    pthread_mutex_unlock(&watch->lock);
     nng_aio_wait(aio);
     if (nng_aio_result(aio) != 0) {
         nng_aio_set_msg(aio, NULL);
         nng_msg_free(msg);
         return false;
     }
+    pthread_mutex_lock(&watch->lock);
     nng_recv_aio(socket, aio);
+    pthread_mutex_unlock(&watch->lock);
     nng_aio_wait(aio);
     if (nng_aio_result(aio) != 0) {
         return false;
@@ -149,7 +154,9 @@ static void *watch_main(void *arg)
     struct ipc_watch *watch = arg;
 
     for (;;) {
+        pthread_mutex_lock(&watch->lock);
         nng_sleep_aio(CHECK_EVERY_MS, watch->sleep_aio);
+        pthread_mutex_unlock(&watch->lock);
         nng_aio_wait(watch->sleep_aio);
         if (nng_aio_result(watch->sleep_aio) != 0) {
             break;
@@ -211,6 +218,7 @@ enum err ipc_watch_new(const char *url, nng_socket socket, ipc_watch_receiving *
     if (!made) {
         return fault_set(fault, ERR_NO_MEMORY, "no memory for %s", url);
     }
+    pthread_mutex_init(&made->lock, NULL);
     made->socket = socket;
     made->receiving = receiving;
     made->arg = arg;
@@ -250,8 +258,10 @@ enum err ipc_watch_stop(struct ipc_watch *watch)
 {
     struct pollfd closed = {.fd = watch->closed_fd, .events = POLLIN};
 
+    pthread_mutex_lock(&watch->lock);
     nng_aio_stop(watch->sleep_aio);
     nng_aio_stop(watch->probe_aio);
+    pthread_mutex_unlock(&watch->lock);
     if (poll(&closed, 1, CLOSE_MS) != 1) {
         pthread_detach(watch->thread);
         return ERR_INTERNAL;
@@ -270,6 +280,7 @@ void ipc_watch_free(struct ipc_watch *watch)
     if (watch->closed_fd >= 0) {
         close(watch->closed_fd);
     }
+    pthread_mutex_destroy(&watch->lock);
     free(watch->url);
     free(watch);
 }
