@@ -36,18 +36,7 @@ static void find(void *user, const char *line)
 static int refusal(const struct session *session, enum err err, const struct fault *fault)
 {
     (void)session_error(session, err_code(err), "%s", fault->detail);
-    switch ((int)err) {
-    case ERR_NOT_FOUND:
-        return EXIT_CODE_NOINPUT;
-    case ERR_STORAGE_UNAVAILABLE:
-        return EXIT_CODE_UNAVAILABLE;
-    case ERR_STORAGE_REFUSED:
-        return EXIT_CODE_CONFIG;
-    case ERR_NO_MEMORY:
-        return EXIT_CODE_SOFTWARE;
-    default:
-        return EXIT_CODE_IOERR;
-    }
+    return verify_exit_code(err);
 }
 
 static int verify(struct session *session, char *const *operands, size_t count)

@@ -1,3 +1,4 @@
+#include "common/conf.h"
 #include "scheduler/verify_check.h"
 
 #include <errno.h>
@@ -383,4 +384,20 @@ enum err verify_directory(const char *dir, verify_say *say, void *user, struct v
     }
     free(path);
     return err;
+}
+
+int verify_exit_code(enum err err)
+{
+    switch ((int)err) {
+    case ERR_NOT_FOUND:
+        return EXIT_CODE_NOINPUT;
+    case ERR_STORAGE_UNAVAILABLE:
+        return EXIT_CODE_UNAVAILABLE;
+    case ERR_STORAGE_REFUSED:
+        return EXIT_CODE_CONFIG;
+    case ERR_NO_MEMORY:
+        return EXIT_CODE_SOFTWARE;
+    default:
+        return EXIT_CODE_IOERR;
+    }
 }

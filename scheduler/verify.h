@@ -44,4 +44,7 @@ typedef void verify_say(void *user, const char *line);
 MUST_CHECK enum err verify_directory(const char *dir, verify_say *say, void *user,
                                      struct verify_result *result, struct fault *fault);
 
+// With what a program ends that was told of this error, as in sysexits.h.
+int verify_exit_code(enum err err);
+
 #endif

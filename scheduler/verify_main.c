@@ -25,22 +25,6 @@ static void say(void *user, const char *line)
     (void)fprintf(user, "%s\n", line);
 }
 
-static int exit_code(enum err err)
-{
-    switch ((int)err) {
-    case ERR_NOT_FOUND:
-        return EXIT_CODE_NOINPUT;
-    case ERR_STORAGE_UNAVAILABLE:
-        return EXIT_CODE_UNAVAILABLE;
-    case ERR_STORAGE_REFUSED:
-        return EXIT_CODE_CONFIG;
-    case ERR_NO_MEMORY:
-        return EXIT_CODE_SOFTWARE;
-    default:
-        return EXIT_CODE_IOERR;
-    }
-}
-
 int main(int argc, char **argv)
 {
     struct settings settings = {.data = NULL};
@@ -55,7 +39,7 @@ int main(int argc, char **argv)
     enum err err = verify_directory(settings.data, say, stdout, &result, &fault);
     if (err != ERR_OK) {
         (void)fprintf(stderr, "sluice-verify: %s\n", fault.detail);
-        return exit_code(err);
+        return verify_exit_code(err);
     }
     printf("%llu ingestions, %llu batches, %llu dispatches checked: ", (unsigned long long)result.ingestions,
            (unsigned long long)result.batches, (unsigned long long)result.dispatches);

@@ -229,13 +229,7 @@ void round_kill(struct round *round)
 static bool is_quiet(const struct round *round)
 {
     for (size_t i = 0; i < LOAD_QUEUES; i++) {
-        struct http_response queue = queue_get(round->sluice, load_queue_names[i]);
-        const cJSON *waiting = json_member(queue.json, "waiting");
-        double left = json_number(queue.json, "delayed") + json_number(queue.json, "in_flight") +
-                      json_number(waiting, "HIGH") + json_number(waiting, "MEDIUM") +
-                      json_number(waiting, "LOW");
-        http_response_fini(&queue);
-        if (left > 0) {
+        if (queue_unfinished(round->sluice, load_queue_names[i]) > 0) {
             return false;
         }
     }

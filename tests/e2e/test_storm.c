@@ -208,13 +208,7 @@ static bool is_quiet(struct storm *storm)
 {
     step_worker(storm);
     for (size_t i = 0; i < NAMES; i++) {
-        struct http_response queue = queue_get(storm->sluice, names[i]);
-        const cJSON *waiting = json_member(queue.json, "waiting");
-        double left = json_number(queue.json, "delayed") + json_number(queue.json, "in_flight") +
-                      json_number(waiting, "HIGH") + json_number(waiting, "MEDIUM") +
-                      json_number(waiting, "LOW");
-        http_response_fini(&queue);
-        if (left > 0) {
+        if (queue_unfinished(storm->sluice, names[i]) > 0) {
             return false;
         }
     }

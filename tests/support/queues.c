@@ -67,6 +67,16 @@ struct http_response queue_get(const struct sluice *sluice, const char *name)
     return response;
 }
 
+double queue_unfinished(const struct sluice *sluice, const char *name)
+{
+    struct http_response queue = queue_get(sluice, name);
+    const cJSON *waiting = json_member(queue.json, "waiting");
+    double left = json_number(queue.json, "delayed") + json_number(queue.json, "in_flight") +
+                  json_number(waiting, "HIGH") + json_number(waiting, "MEDIUM") + json_number(waiting, "LOW");
+    http_response_fini(&queue);
+    return left;
+}
+
 double queue_figure(const struct sluice *sluice, const char *name, const char *figure)
 {
     struct http_response response = queue_get(sluice, name);

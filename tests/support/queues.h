@@ -23,6 +23,8 @@ void queue_put(const struct sluice *sluice, const char *name, const char *settin
 void queue_do(const struct sluice *sluice, const char *name, const char *what);
 // GET; the caller's to free.
 struct http_response queue_get(const struct sluice *sluice, const char *name);
+// Its batches that wait, are delayed or are in flight, at one moment.
+double queue_unfinished(const struct sluice *sluice, const char *name);
 // One of its figures; "waiting" is all priorities together.
 double queue_figure(const struct sluice *sluice, const char *name, const char *figure);
 // Whether paused_reason is this (NULL: null), and paused_until if it is a time (ms 0 when not).
