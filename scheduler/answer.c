@@ -291,6 +291,7 @@ static void answer_metrics(const struct loop *loop, struct buf *out)
                                           .store = loop->store,
                                           .requests = loop->requests,
                                           .removed = loop->retention.removed,
+                                          .leases_waiting = leases_waiting(loop->leases),
                                           .now = mono_now()};
     struct buf text;
     buf_init(&text);

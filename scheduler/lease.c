@@ -378,6 +378,11 @@ enum err leases_wait(struct leases *leases, int64_t queue, struct ipc_message *m
     return ERR_OK;
 }
 
+size_t leases_waiting(const struct leases *leases)
+{
+    return leases->waiting;
+}
+
 bool leases_waits(const struct leases *leases, const struct id *id, int64_t *queue)
 {
     for (size_t i = 0; i < leases->ends.len; i++) {

@@ -39,6 +39,8 @@ MUST_CHECK enum err leases_wait(struct leases *leases, int64_t queue, struct ipc
                                 struct mono now, struct lease_grant **older, struct fault *fault);
 // True, and the queue, when a lease with this ID waits.
 bool leases_waits(const struct leases *leases, const struct id *lease, int64_t *queue);
+// How many leases wait, on all queues.
+size_t leases_waiting(const struct leases *leases);
 // How many batches the waiting leases of a queue ask for together, those given in this turn taken off.
 uint32_t leases_demand(const struct leases *leases, int64_t queue);
 // A batch was dispatched on a queue with demand: it goes to the first lease that waits there and has room,

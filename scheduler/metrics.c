@@ -306,6 +306,8 @@ static void put_process(const struct metrics *metrics, const struct metrics_sour
     static const struct metric removed = {
         "sluice_ingestions_removed_total", METRIC_COUNTER,
         "Ingestions that were removed because they had been kept long enough."};
+    static const struct metric leases = {"sluice_leases_waiting", METRIC_GAUGE,
+                                         "Requests of workers that wait for a batch."};
     static const struct metric build = {"sluice_scheduler_build_info", METRIC_GAUGE,
                                         "1, with the version of the scheduler."};
     static const struct metric started = {"sluice_scheduler_start_time_seconds", METRIC_GAUGE,
@@ -315,6 +317,7 @@ static void put_process(const struct metrics *metrics, const struct metrics_sour
     metric_single(out, &requests, source->requests);
     metric_single(out, &accepted, metrics->accepted);
     metric_single(out, &removed, source->removed);
+    metric_single(out, &leases, source->leases_waiting);
     metric_open(out, &build);
     metric_u64(out, &build, (const struct label[]){{"version", SLUICE_VERSION}, {NULL, NULL}}, 1);
     metric_single(out, &started, (uint64_t)metrics->started.ms / 1000);

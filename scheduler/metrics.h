@@ -33,6 +33,7 @@ struct metrics_source {
     const struct routes *routes;
     struct store *store;
     uint64_t requests, removed;
+    size_t leases_waiting;
     struct mono now;
 };
 

@@ -1,5 +1,7 @@
 // Workers that fetch their batches: over NNG, and one in the shell.
+#include "tests/support/metrics_text.h"
 #include "tests/support/queues.h"
+#include "tests/support/wait.h"
 #include "tests/support/worker.h"
 
 #include <criterion/criterion.h>
@@ -380,14 +382,25 @@ static struct process nngcat(const struct sluice *sluice, const char *line, cons
     return process;
 }
 
+static double leases_waiting(const struct sluice *sluice)
+{
+    struct http_response response = sluice_get(sluice, "/metrics");
+    cr_assert_eq(response.status, 200);
+    double waiting = metrics_value(response.body, "sluice_leases_waiting");
+    http_response_fini(&response);
+    return waiting;
+}
+
 Test(pull, a_worker_that_dies_while_it_waits_loses_nothing)
 {
     enum { DEAD = 3 };
     struct setup setup = setup_start("");
     for (int i = 0; i < DEAD; i++) {
         struct process dying = nngcat(setup.sluice, LEASE ",\"wait\":\"20s\"}", NULL);
-        wait_ms(200); // most likely it waits by now; if not, this test says nothing of it
+        WAIT_FOR(leases_waiting(setup.sluice) == 1);
         (void)process_end(&dying, SIGKILL);
+        // Until its end is known it may be given a batch, which then is back when the lease runs out.
+        WAIT_FOR(leases_waiting(setup.sluice) == 0);
     }
     struct ingested ingested = queue_ingest(setup.sluice, "jobs", "LOW", "[1,2]", "");
     struct leased leased = lease(&setup, ",\"max\":2");
