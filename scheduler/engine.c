@@ -221,6 +221,8 @@ enum err engine_add_queue(struct engine *engine, const struct queue_load *load)
     memcpy(queue->name, load->name, strlen(load->name));
     queue->settings = load->settings;
     queue->figures = load->figures;
+    queue->saved_starting = load->figures.starting;
+    engine->unconfirmed += queue->saved_starting;
     queue->traits = load->traits;
     queue->linger_until = (struct mono){INT64_MIN};
     queue->turn = (struct mono){INT64_MIN};
@@ -237,6 +239,9 @@ enum err engine_add_queue(struct engine *engine, const struct queue_load *load)
     engine->queues[engine->count++] = queue;
     insert_into_heaps(engine, queue);
     share_budget(engine);
+    if (queue->saved_starting) { // which is over, or will be told anew
+        engine_figures_changed(engine, queue);
+    }
     engine_touch(engine, queue);
     return ERR_OK;
 }
@@ -334,6 +339,7 @@ void engine_remove_queue(struct engine *engine, int64_t id)
         heap_remove(&engine->dues[kind], &queue->dues[kind]);
     }
     unlink_queue(engine, queue);
+    engine->unconfirmed -= queue->saved_starting;
     size_t at = id_at(engine, id);
     size_t name_at = engine_name_at(engine, queue->name);
     engine->count--;
@@ -367,9 +373,18 @@ bool engine_take_changed(struct engine *engine, int64_t *id, struct queue_figure
     }
     engine->changed = queue->next_changed;
     queue->changed = false;
+    queue->figures.starting = queue->starting > 0;
+    engine->unconfirmed += queue->figures.starting;
+    engine->unconfirmed -= queue->saved_starting;
+    queue->saved_starting = queue->figures.starting;
     *id = queue->id;
     *figures = queue->figures;
     return true;
+}
+
+bool engine_unconfirmed(const struct engine *engine)
+{
+    return engine->unconfirmed > 0;
 }
 
 // ---- look-ahead ----

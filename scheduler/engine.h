@@ -59,9 +59,9 @@ void engine_pause(struct engine *engine, int64_t id, enum pause pause);
 void engine_demand(struct engine *engine, int64_t id, uint32_t batches);
 
 // A delivery that is still running while the engine is built anew; `started`: when it was dispatched,
-// `cancelled`: its ingestion was.
+// `starting`: when it really started is not known, `cancelled`: its ingestion was.
 MUST_CHECK enum err engine_add_flight(struct engine *engine, const struct batch_key *key, struct mono started,
-                                      bool cancelled, struct flight **flight);
+                                      bool starting, bool cancelled, struct flight **flight);
 
 // ---- look-ahead ----
 
@@ -127,9 +127,16 @@ void engine_declined(struct engine *engine, const struct admission *admission);
 MUST_CHECK enum err engine_next(struct engine *engine, struct mono now, struct wall now_wall,
                                 struct batch_key *key, struct flight **flight);
 
-// The delivery really started at `started`. When that is later than its slot, what is to come moves by as
-// much; a later and better report of the same start adds the difference.
+// The delivery has not started before `now`. When that is later than its slot, what is to come moves by as
+// much; a later report of the same start adds the difference.
+void engine_delayed(struct engine *engine, struct flight *flight, struct mono now);
+// The delivery really started at `started`: the same, and the last that is said of it. Until it is said of
+// all that was dispatched on a queue with a rate, and saved, the store has the queue as `starting`: should
+// the process die, the bucket there does not hold what is to be known of the starts.
 void engine_started(struct engine *engine, struct flight *flight, struct mono started);
+// Whether the store has such a queue. Its figures are to be saved again before long: engine_take_changed has
+// them when there is news.
+bool engine_unconfirmed(const struct engine *engine);
 
 // The attempt ended; ends the flight and says what becomes of the batch (row->error borrows from the
 // outcome). `attempt` and `excused` as store_dispatch gave them, random: 64 even bits.

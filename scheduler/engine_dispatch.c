@@ -52,8 +52,25 @@ static enum err add_flight(struct queue *queue, const struct place *place, struc
     return ERR_OK;
 }
 
+static void await_start(struct flight *flight)
+{
+    if (flight->queue->settings.rate.count > 0) {
+        flight->starting = true;
+        flight->queue->starting++;
+    }
+}
+
+static void start_is_known(struct engine *engine, struct flight *flight)
+{
+    if (flight->starting) {
+        flight->starting = false;
+        flight->queue->starting--;
+        engine_figures_changed(engine, flight->queue);
+    }
+}
+
 enum err engine_add_flight(struct engine *engine, const struct batch_key *key, struct mono started,
-                           bool cancelled, struct flight **flight)
+                           bool starting, bool cancelled, struct flight **flight)
 {
     struct queue *queue = engine_queue(engine, key->queue);
     if (queue == NULL) {
@@ -64,6 +81,9 @@ enum err engine_add_flight(struct engine *engine, const struct batch_key *key, s
         return err;
     }
     (*flight)->cancelled = cancelled;
+    if (starting) {
+        await_start(*flight);
+    }
     // Nothing that was dispatched before the breaker opened was dispatched after its first probe was due.
     (*flight)->probe = queue_breaker_open(queue) && !mono_before(started, queue->figures.probe_at);
     engine_touch(engine, queue);
@@ -114,6 +134,7 @@ static enum err dispatch(struct engine *engine, struct queue *queue, const struc
     (*flight)->accepted_ns = first->run.accepted_ns;
     (*flight)->probe = queue_breaker_open(queue);
     (*flight)->slot = bucket_take(&queue->figures.bucket, queue->settings.rate, now);
+    await_start(*flight);
     window_take_first(&queue->windows[first->priority]);
     queue->waiting[first->priority]--;
     engine->waiting--;
@@ -148,21 +169,27 @@ enum err engine_next(struct engine *engine, struct mono now, struct wall now_wal
     return ERR_NOT_FOUND;
 }
 
-void engine_started(struct engine *engine, struct flight *flight, struct mono started)
+void engine_delayed(struct engine *engine, struct flight *flight, struct mono now)
 {
     struct queue *queue = flight->queue;
-    flight->started = started;
+    flight->started = now;
     unlink_flight(flight);
     link_flight(flight);
     // Earlier late starts have moved this slot, too, since it was taken.
     struct mono slot = mono_add(flight->slot, queue->shifted - flight->shifted_at);
-    int64_t late = mono_diff(started, slot);
+    int64_t late = mono_diff(now, slot);
     if (late > 0 && queue->settings.rate.count > 0) {
         bucket_shift(&queue->figures.bucket, late);
         queue->shifted += late;
         engine_figures_changed(engine, queue);
         engine_touch(engine, queue);
     }
+}
+
+void engine_started(struct engine *engine, struct flight *flight, struct mono started)
+{
+    engine_delayed(engine, flight, started);
+    start_is_known(engine, flight);
 }
 
 // ---- outcomes ----
@@ -299,6 +326,7 @@ enum err engine_outcome(struct engine *engine, struct flight *flight, const stru
         }
         break;
     }
+    start_is_known(engine, flight); // or there was none
     enum err err = leave(engine, queue, flight, row);
     unlink_flight(flight);
     free(flight);

@@ -19,6 +19,7 @@ struct flight {
     struct mono started;
     struct mono slot;   // bucket_take's; a start up to it moves nothing
     int64_t shifted_at; // the queue's `shifted` when the slot was taken
+    bool starting;      // the queue has a rate, and it is not known when it started
     bool probe;         // dispatched while the breaker was open
     bool cancelled;     // it is not tried again
     bool moved;         // the queue has another target by now, of which it says nothing
@@ -41,7 +42,9 @@ struct queue {
     struct mono turn; // when it dispatched last
     struct flight *flights_head, *flights_tail;
     size_t in_flight;
-    int64_t shifted; // by how much late starts have moved the bucket since the engine was built
+    size_t starting;     // of these
+    bool saved_starting; // figures.starting, as it is in the store
+    int64_t shifted;     // by how much late starts have moved the bucket since the engine was built
     bool changed;
     struct queue *next_changed;
     bool hungry;
@@ -60,6 +63,7 @@ struct engine {
     uint64_t waiting;  // due or not, over all queues
     uint64_t reserved; // admitted, neither accepted nor declined yet
     uint32_t window_max;
+    size_t unconfirmed; // queues with saved_starting
     struct queue *changed;
     struct queue *hungry; // queues that may want look-ahead
 };

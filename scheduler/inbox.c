@@ -2,13 +2,15 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 struct inbox {
-    int fd;               // an eventfd: readable exactly while the list is not empty
-    pthread_mutex_t lock; // guards the list, and keeps fd in step with it
+    int fd;               // an eventfd: readable exactly while `loud`
+    pthread_mutex_t lock; // guards the rest, and keeps fd in step with it
+    bool loud;            // something in the list was not posted quietly
     struct inbox_item *first;
     struct inbox_item *last;
 };
@@ -43,19 +45,34 @@ void inbox_free(struct inbox *inbox)
     free(inbox);
 }
 
-void inbox_post(struct inbox *inbox, struct inbox_item *item)
+static void append(struct inbox *inbox, struct inbox_item *item)
 {
     item->next = NULL;
-    pthread_mutex_lock(&inbox->lock);
     if (!inbox->first) {
         inbox->first = item;
-        // An eventfd refuses a write only when its counter is about to overflow, and this one never
-        // exceeds 1.
-        (void)eventfd_write(inbox->fd, 1);
     } else {
         inbox->last->next = item;
     }
     inbox->last = item;
+}
+
+void inbox_post_quietly(struct inbox *inbox, struct inbox_item *item)
+{
+    pthread_mutex_lock(&inbox->lock);
+    append(inbox, item);
+    pthread_mutex_unlock(&inbox->lock);
+}
+
+void inbox_post(struct inbox *inbox, struct inbox_item *item)
+{
+    pthread_mutex_lock(&inbox->lock);
+    append(inbox, item);
+    if (!inbox->loud) {
+        inbox->loud = true;
+        // An eventfd refuses a write only when its counter is about to overflow, and this one never
+        // exceeds 1.
+        (void)eventfd_write(inbox->fd, 1);
+    }
     pthread_mutex_unlock(&inbox->lock);
 }
 
@@ -66,9 +83,10 @@ struct inbox_item *inbox_take(struct inbox *inbox)
 
     pthread_mutex_lock(&inbox->lock);
     items = inbox->first;
-    if (items) {
-        inbox->first = NULL;
-        inbox->last = NULL;
+    inbox->first = NULL;
+    inbox->last = NULL;
+    if (inbox->loud) {
+        inbox->loud = false;
         (void)eventfd_read(inbox->fd, &count);
     }
     pthread_mutex_unlock(&inbox->lock);

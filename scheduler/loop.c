@@ -48,8 +48,8 @@ void loop_take(struct loop *loop)
         case INBOX_DONE:
             append(&loop->done_end, item);
             break;
-        case INBOX_LATE:
-            append(&loop->late_end, item);
+        case INBOX_STARTED:
+            append(&loop->starts_end, item);
             break;
         case INBOX_GONE:
             connection_gone(loop, container_of(item, struct ipc_gone, item));
@@ -212,6 +212,7 @@ static enum err serve(struct loop *loop, struct wait *wait)
         }
         struct mono decide = loop->ending ? deadline : engine_wake(loop->engine);
         decide = mono_min(decide, mono_min(leases_wake(loop->leases), retain_wake(loop)));
+        decide = mono_min(decide, loop->confirm_at);
         wake = mono_min(wake, mono_min(backup_wake(&loop->backup), loop->watchdog.due));
         if (loop->failing || loop->cut_off) {
             decide = mono_min(decide, loop->blocked_until); // whether there is room again
@@ -307,8 +308,8 @@ static void stop(struct loop *loop)
     if (loop->inbox != NULL) {
         discard_messages(loop);
     }
-    loop->late = NULL; // these go with their deliveries
-    loop->late_end = &loop->late;
+    loop->starts = NULL; // these go with their deliveries
+    loop->starts_end = &loop->starts;
     targets_stop(loop->targets);
     drop_waiting_leases(loop);
     free_deliveries(loop);
@@ -324,10 +325,11 @@ int loop_run(struct loop *loop)
     struct wait wait = {.epoll = -1, .timer = -1, .wall_timer = -1};
     struct fault fault;
     loop->messages_end = &loop->messages;
-    loop->late_end = &loop->late;
+    loop->starts_end = &loop->starts;
     loop->done_end = &loop->done;
     loop->blocked_until = (struct mono){INT64_MIN};
     loop->next_failure_log = loop->blocked_until;
+    loop->confirm_at = MONO_NEVER;
     loop->started = mono_now();
     backup_init(&loop->backup);
     loop->metrics.started = wall_now();

@@ -44,8 +44,8 @@ struct loop {
 
     struct inbox_item *messages; // taken from the inbox, not yet answered
     struct inbox_item **messages_end;
-    struct inbox_item *late; // deliveries that started late, not yet on disk
-    struct inbox_item **late_end;
+    struct inbox_item *starts; // deliveries that started, and that is not yet on disk
+    struct inbox_item **starts_end;
     struct inbox_item *done; // deliveries that ended, not yet settled on disk
     struct inbox_item **done_end;
     struct delivery *live; // all deliveries that were started and are not yet settled, leased ones among them
@@ -56,6 +56,8 @@ struct loop {
     struct backup backup;
     struct watchdog watchdog; // fed once a turn: one that hangs is the end of it
 
+    bool knows_starts;         // no queue is `starting` in the store for what an earlier process did
+    struct mono confirm_at;    // the starts of what was dispatched are to be on disk then
     struct mono blocked_until; // the store had no room: nothing is written before
     bool failing;              // the last commit did
     bool cut_off;              // batches that a crash cut off could not be put back yet
@@ -78,7 +80,7 @@ int loop_run(struct loop *loop);
 
 // ---- between the files of the loop ----
 
-// loop.c: takes the inbox apart into messages, late starts and ends.
+// loop.c: takes the inbox apart into messages, starts and ends.
 void loop_take(struct loop *loop);
 
 // recover.c: builds the engine and the routes from the store, at the start and after a failed turn alike.

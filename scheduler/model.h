@@ -74,7 +74,8 @@ enum hold_reason { HOLD_NONE, HOLD_RETRY_AFTER, HOLD_RATE_LIMIT };
 // What of a queue changes with every dispatch, and is committed with it.
 struct queue_figures {
     struct bucket bucket;
-    bool paused;                 // by an operator
+    bool starting; // when some of what was dispatched started, if it did, the bucket does not know yet
+    bool paused;   // by an operator
     struct mono held_until;      // no dispatch before; 0 when not held
     struct wall held_until_wall; // the same moment by the wall clock, for after a reboot
     enum hold_reason held_by;

@@ -1,5 +1,6 @@
 #include "common/log.h"
 #include "scheduler/order.h"
+#include "scheduler/rate.h"
 #include "scheduler/turn.h"
 
 #include <assert.h>
@@ -50,6 +51,12 @@ static enum err add_queue(struct loop *loop, const struct queue_row *row, struct
     if (err != ERR_OK) {
         log_line(LOG_LEVEL_ERROR, "recover", "bad_target", "queue=%s", row->name);
         return err;
+    }
+    // The process before this one died before it knew, or had written, when its deliveries started: the last
+    // of them did so now at the latest.
+    if (load.figures.starting && !loop->knows_starts) {
+        load.figures.bucket =
+            bucket_empty(row->settings.rate, rate_burst(row->settings.rate, row->settings.burst), mono_now());
     }
     load.traits = route_traits(routes_find(&loop->routes, row->id));
     err = store_load_waiting(loop->store, row->id, load.waiting);
@@ -218,7 +225,8 @@ static enum err add_flights(struct loop *loop, struct in_flight_row *rows, size_
             err = take_over_lease(loop, &rows[i], find_row(queues, queue_count, rows[i].key.queue), &d);
         }
         if (err == ERR_OK && d != NULL) {
-            err = engine_add_flight(loop->engine, &rows[i].key, d->slot, rows[i].cancelled, &d->flight);
+            err = engine_add_flight(loop->engine, &rows[i].key, d->slot, d->paced && !d->begun,
+                                    rows[i].cancelled, &d->flight);
         }
     }
     return err;

@@ -6,13 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-// A late start stays in the list until that is on disk: an engine built anew knows nothing of it.
-void apply_late(struct loop *loop)
+// A start stays in the list until it is on disk: an engine built anew knows nothing of a late one.
+void apply_starts(struct loop *loop)
 {
-    for (struct inbox_item *item = loop->late; item != NULL; item = item->next) {
-        struct delivery *d = container_of(item, struct delivery, late);
+    for (struct inbox_item *item = loop->starts; item != NULL; item = item->next) {
+        struct delivery *d = container_of(item, struct delivery, start);
+        d->begun = true;
         if (d->flight != NULL) { // else see settle
-            engine_started(loop->engine, d->flight, d->started);
+            engine_started(loop->engine, d->flight, delivery_is_late(d, d->started) ? d->started : d->slot);
         }
     }
 }
@@ -234,8 +235,8 @@ static void forget(struct loop *loop, struct delivery *d)
 
 void forget_settled(struct loop *loop, struct turn *t)
 {
-    loop->late = NULL;
-    loop->late_end = &loop->late;
+    loop->starts = NULL;
+    loop->starts_end = &loop->starts;
     for (struct inbox_item *item = t->settled, *next; item != NULL; item = next) {
         next = item->next;
         forget(loop, delivery_of(item));

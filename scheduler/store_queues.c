@@ -81,6 +81,7 @@ static enum err read_figures(sqlite3_stmt *stmt, int at, struct queue_figures *f
     figures->dispatched = (uint64_t)sqlite3_column_int64(stmt, at++);
     figures->completed = (uint64_t)sqlite3_column_int64(stmt, at++);
     figures->failed = (uint64_t)sqlite3_column_int64(stmt, at++);
+    figures->starting = sqlite3_column_int64(stmt, at++) != 0;
     if (held_by < HOLD_NONE || held_by > HOLD_RATE_LIMIT) {
         return ERR_STORAGE_IO;
     }
@@ -177,11 +178,12 @@ static enum err save_settings(struct store *store, int64_t queue, const struct q
 
 static enum err save_figures(struct store *store, int64_t queue, const struct queue_figures *figures)
 {
-    return stmt_run_one(
-        BIND(store, STMT_UPDATE_FIGURES, queue, figures->bucket.tat.ns, (int64_t)figures->bucket.fraction,
-             figures->paused, figures->held_until.ns, figures->held_until_wall.ms, figures->held_by,
-             figures->failures, figures->probe_at.ns, figures->delivery_ns, (int64_t)figures->delayed,
-             (int64_t)figures->dispatched, (int64_t)figures->completed, (int64_t)figures->failed));
+    return stmt_run_one(BIND(store, STMT_UPDATE_FIGURES, queue, figures->bucket.tat.ns,
+                             (int64_t)figures->bucket.fraction, figures->paused, figures->held_until.ns,
+                             figures->held_until_wall.ms, figures->held_by, figures->failures,
+                             figures->probe_at.ns, figures->delivery_ns, (int64_t)figures->delayed,
+                             (int64_t)figures->dispatched, (int64_t)figures->completed,
+                             (int64_t)figures->failed, figures->starting));
 }
 
 static enum err create_queue(struct store *store, const struct queue_row *row, int64_t *id)

@@ -285,7 +285,11 @@ static const char history[] =
 static const char add_trace[] = "ALTER TABLE ingestion ADD COLUMN request_id TEXT;"
                                 "ALTER TABLE ingestion ADD COLUMN traceparent TEXT;";
 
-const char *const store_schema_steps[] = {create_everything, add_queues, fewer_rows, history, add_trace};
+// Version 6: see queue_figures.
+static const char add_starting[] = "ALTER TABLE queue ADD COLUMN starting INTEGER NOT NULL DEFAULT 0;";
+
+const char *const store_schema_steps[] = {create_everything, add_queues, fewer_rows,
+                                          history,           add_trace,  add_starting};
 const int store_schema_version = sizeof store_schema_steps / sizeof store_schema_steps[0];
 
 int store_schema_migrate(sqlite3 *db, const char *const *steps, int from, int to)

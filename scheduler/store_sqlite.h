@@ -58,7 +58,7 @@
       "concurrency, batch_size, largest_batch, ids, max_id, timeout_ns, max_attempts, min_backoff_ns, "      \
       "max_backoff_ns, max_hold_ns, breaker, lease_ns, on_interrupt, aging_ns, tat_ns, "                     \
       "tat_fraction, paused, held_until_ns, held_until_ms, held_by, failures, probe_at_ns, "                 \
-      "delivery_ns, delayed, dispatched, completed, failed FROM queue ORDER BY id")                          \
+      "delivery_ns, delayed, dispatched, completed, failed, starting FROM queue ORDER BY id")                \
     X(NEXT_QUEUE, "SELECT id FROM queue WHERE id > ?1 ORDER BY id LIMIT 1")                                  \
     X(INSERT_QUEUE, "INSERT INTO queue (name) VALUES (?1)")                                                  \
     X(UPDATE_QUEUE, "UPDATE queue SET rate_count = ?2, rate_per_ns = ?3, burst = ?4, linger_ns = ?5, "       \
@@ -68,8 +68,8 @@
                     "headers = ?20, largest_batch = ?21 WHERE id = ?1")                                      \
     X(UPDATE_FIGURES, "UPDATE queue SET tat_ns = ?2, tat_fraction = ?3, paused = ?4, held_until_ns = ?5, "   \
                       "held_until_ms = ?6, held_by = ?7, failures = ?8, probe_at_ns = ?9, "                  \
-                      "delivery_ns = ?10, delayed = ?11, dispatched = ?12, completed = ?13, failed = ?14 "   \
-                      "WHERE id = ?1")                                                                       \
+                      "delivery_ns = ?10, delayed = ?11, dispatched = ?12, completed = ?13, failed = ?14, "  \
+                      "starting = ?15 WHERE id = ?1")                                                        \
     X(KEEP_NAME, "INSERT INTO deleted_queue (id, name) SELECT id, name FROM queue WHERE id = ?1")            \
     X(DELETE_QUEUE, "DELETE FROM queue WHERE id = ?1")                                                       \
     X(DELETE_QUEUE_RETRIES, "DELETE FROM retry WHERE queue = ?1")                                            \

@@ -226,9 +226,11 @@ const char *outcome_name(enum outcome_class class)
 void delivery_begin(struct delivery *delivery, struct inbox *inbox)
 {
     delivery->started = mono_now();
-    if (mono_diff(delivery->started, delivery->slot) > TARGET_LATE_NS) {
-        delivery->late.kind = INBOX_LATE;
-        inbox_post(inbox, &delivery->late);
+    delivery->start.kind = INBOX_STARTED;
+    if (delivery_is_late(delivery, delivery->started)) {
+        inbox_post(inbox, &delivery->start);
+    } else if (delivery->paced) {
+        inbox_post_quietly(inbox, &delivery->start);
     }
 }
 

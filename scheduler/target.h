@@ -33,13 +33,15 @@ struct delivery {
     uint32_t attempt;
     uint32_t excused;
     int64_t timeout_ns;
-    struct mono slot; // when it was decided; a start later than this by more than TARGET_LATE_NS is reported
+    struct mono slot;                       // when it was decided
     struct mono started;                    // written by the target when it really starts
+    bool paced;                             // its queue has a rate: every start is reported
+    bool begun;                             // the loop's: it knows when it started
     struct outcome outcome;                 // written by the target when it ends
     bool again;                             // the loop's: its batch is tried again
     struct delivery *live_prev, *live_next; // the loop's: all that were started and are not yet settled
     struct inbox_item item;                 // for whoever holds it: the target while it runs, then the inbox
-    struct inbox_item late;                 // posted when it started late
+    struct inbox_item start;                // posted when it started
     struct heap_node due;                   // for a kind with timers of its own: simulate, and leases
     struct id lease;                        // of a pull target
     struct delivery *acked_next;            // the loop's: settled by workers in this turn
@@ -56,9 +58,14 @@ static inline struct delivery *delivery_of(struct inbox_item *item)
 }
 
 // A delivery comes back with its `item` posted to the inbox: as INBOX_DONE when it ended (`outcome` filled
-// in). When it starts later than its slot by more than TARGET_LATE_NS its `late` item is posted before
-// (INBOX_LATE), so that the loop can move the queue's next slot by as much.
+// in). When it starts later than its slot by more than TARGET_LATE_NS its `start` item is posted before
+// (INBOX_STARTED), so that the loop can move the queue's next slot by as much; one that is paced reports a
+// start in time, too, but quietly.
 #define TARGET_LATE_NS (2 * NS_PER_MS)
+static inline bool delivery_is_late(const struct delivery *delivery, struct mono started)
+{
+    return mono_diff(started, delivery->slot) > TARGET_LATE_NS;
+}
 
 // ---- the machinery of all kinds ----
 
@@ -66,7 +73,7 @@ static inline struct delivery *delivery_of(struct inbox_item *item)
 // needs them.
 MUST_CHECK enum err targets_new(struct inbox *inbox, struct targets **targets);
 // Nothing is posted from here on. What was must be taken before targets_stop: it may be part of a delivery
-// that is still running (INBOX_LATE). NULL is fine.
+// that is still running (INBOX_STARTED). NULL is fine.
 void targets_halt(struct targets *targets);
 // Deliveries still running are dropped without a word (and programs killed): the caller is about to end, and
 // the batches are dispatched again. Nothing is posted afterwards. NULL is fine.
@@ -108,7 +115,8 @@ struct target {
     int64_t expected_ns;
 };
 
-// Sets `started`, and posts `late` if it is. Right before the delivery really starts. Any thread.
+// Sets `started`, and posts `start` if that is to be reported. Right before the delivery really starts. Any
+// thread.
 void delivery_begin(struct delivery *delivery, struct inbox *inbox);
 // Sets the class and the time it took and posts it; the rest of `outcome` is filled in already. The inbox has
 // it afterwards. Any thread.

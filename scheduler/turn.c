@@ -15,6 +15,7 @@
 #define DUE_AT_ONCE 128u    // of one queue, before it is another's turn
 #define TURN_RETRIES 512u   // failed batches put back in a turn
 #define BLOCKED_NS (500 * NS_PER_MS)
+#define CONFIRM_NS (20 * NS_PER_MS) // for starts to get to the disk
 
 struct id batch_id(const struct id *ingestion, uint32_t index)
 {
@@ -204,6 +205,7 @@ static struct delivery *make_delivery(struct loop *loop, const struct turn *t, c
     d->timeout_ns = queue.settings->timeout_ns;
     d->slot = t->now;
     d->started = t->now;
+    d->paced = queue.settings->rate.count > 0;
     if (target_is_pull(target) && leases_grant(loop->leases, d, t->now, queue.settings->lease_ns) != ERR_OK) {
         delivery_free(d);
         d = NULL;
@@ -281,7 +283,7 @@ static enum err transact(struct loop *loop, struct turn *t)
         err = store_begin(loop->store);
     }
     if (err == ERR_OK) {
-        apply_late(loop);
+        apply_starts(loop);
         err = settle(loop, t);
     }
     if (err == ERR_OK) {
@@ -348,22 +350,47 @@ static void leave_unanswered(struct loop *loop, struct turn *t)
     t->messages = NULL;
 }
 
+// Its worker is answered now. That it starts late is not on disk yet.
+static void start_lease(struct loop *loop, struct delivery *d, struct mono now)
+{
+    bool late = delivery_is_late(d, now);
+    loop->leased_count++;
+    d->begun = true;
+    d->started = late ? now : d->started;
+    engine_started(loop->engine, d->flight, d->started);
+    if (late) {
+        d->start.next = NULL;
+        *loop->starts_end = &d->start;
+        loop->starts_end = &d->start.next;
+    }
+}
+
 static void start_deliveries(struct loop *loop, struct turn *t)
 {
     for (size_t i = 0; i < t->dispatch_count; i++) {
         struct delivery *d = t->dispatched[i];
+        struct mono now = mono_now();
         live_add(loop, d);
+        if (target_is_pull(d->target)) {
+            start_lease(loop, d, now);
+            continue;
+        }
         // After a slow commit it starts late for certain. The target's own report may come after the next
         // slot's time, so what is known is applied now; the report then adds only what is missing.
-        struct mono handed_over = mono_now();
-        if (mono_diff(handed_over, d->slot) > TARGET_LATE_NS) {
-            engine_started(loop->engine, d->flight, handed_over);
+        if (delivery_is_late(d, now)) {
+            engine_delayed(loop->engine, d->flight, now);
         }
-        if (target_is_pull(d->target)) {
-            loop->leased_count++; // its worker is answered
-        } else {
-            target_start(d);
-        }
+        target_start(d);
+    }
+}
+
+// Mostly another turn has done it by then.
+static void plan_confirmation(struct loop *loop, struct mono now)
+{
+    if (!engine_unconfirmed(loop->engine)) {
+        loop->confirm_at = MONO_NEVER;
+    } else if (loop->confirm_at.ns == MONO_NEVER.ns || !mono_before(now, loop->confirm_at)) {
+        loop->confirm_at = mono_add(now, CONFIRM_NS);
     }
 }
 
@@ -392,6 +419,7 @@ enum err turn(struct loop *loop, struct mono now)
         }
         if (failed == ERR_OK) {
             loop->failing = false;
+            loop->knows_starts = true;
             if (t.changes + t.dispatch_count > 0 || t.settled != NULL) {
                 loop->commits++;
                 histogram_add(&loop->metrics.commit_times, &histogram_times, t.commit_ns);
@@ -400,8 +428,9 @@ enum err turn(struct loop *loop, struct mono now)
                 totals_add(&loop->metrics.gone, &t.gone);
                 retain_committed(loop, &t);
             }
-            start_deliveries(loop, &t);
             forget_settled(loop, &t);
+            start_deliveries(loop, &t);
+            plan_confirmation(loop, now);
             log_failures(loop, now);
         } else {
             fatal = undo(loop, &t, failed);

@@ -65,7 +65,7 @@ void update_demand(const struct loop *loop, int64_t queue);
 // Leases whose time is up end like deliveries that failed. What workers said in time was heard before.
 void end_overdue_leases(struct loop *loop, struct mono now);
 // A late start moves what is to come.
-void apply_late(struct loop *loop);
+void apply_starts(struct loop *loop);
 // Deliveries that ended.
 MUST_CHECK enum err settle(struct loop *loop, struct turn *t);
 // ack, nack, and the check of extend. What is refused is in r->fault; anything but ERR_OK fails the turn.

@@ -13,8 +13,6 @@ void check_dispatch(const struct dispatch_row *row);
 void check_dispatched(const struct dispatch_row *row);
 // A delivery starts now, which was decided at `slot`.
 void check_start(int64_t queue, struct mono slot);
-void check_committed(void);
-void check_killed(void);
 // The loop goes to sleep until this moment: nothing could be dispatched before.
 void check_sleep(struct mono until);
 void check_rate_changed(struct model_queue *queue);

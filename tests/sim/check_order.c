@@ -16,7 +16,6 @@ static int64_t age_now(void)
 static struct {
     wide tat;
     uint64_t epoch;
-    int64_t late_ns; // of what started since the last commit
 } started[MODEL_QUEUES];
 
 static wide burst_of(const struct model_queue *queue)
@@ -60,30 +59,14 @@ void check_start(int64_t id, struct mono slot)
     if (queue->settings.rate.count == 0 || slot.ns <= queue->changed_ns) {
         return;
     }
-    int64_t late_ns = sim.now.ns - slot.ns;
-    started[at].late_ns += late_ns > TARGET_LATE_NS ? late_ns : 0;
     if (started[at].epoch != queue->epoch) {
         started[at].epoch = queue->epoch;
         started[at].tat = empty_at(queue, queue->changed_ns);
     }
     CHECK(on_time(&started[at].tat, queue, sim.now.ns, TARGET_LATE_NS),
           "rate: a delivery of %s starts too early", queue->name);
-}
-
-void check_committed(void)
-{
-    for (size_t i = 0; i < MODEL_QUEUES; i++) {
-        started[i].late_ns = 0;
-    }
-}
-
-// A start that was late moves the next ones, and that is on disk with the next commit only: killed before it,
-// the scheduler does not know. This is the one thing by which a crash lets a start come too early.
-void check_killed(void)
-{
-    for (size_t i = 0; i < MODEL_QUEUES; i++) {
-        started[i].tat -= (wide)started[i].late_ns * (wide)model.queues[i].settings.rate.count;
-        started[i].late_ns = 0;
+    if (mono_diff(sim.now, slot) > TARGET_LATE_NS) {
+        world_late_start();
     }
 }
 

@@ -92,7 +92,7 @@ static bool row_equals(const struct model_queue *queue, const struct queue_row *
            a->linger_ns == b->linger_ns && a->concurrency == b->concurrency &&
            a->batch_size == b->batch_size && a->max_attempts == b->max_attempts && a->breaker == b->breaker &&
            a->aging_ns == b->aging_ns && a->on_interrupt == b->on_interrupt && a->lease_ns == b->lease_ns &&
-           f->paused == g->paused && f->bucket.tat.ns == g->bucket.tat.ns &&
+           f->paused == g->paused && f->starting == g->starting && f->bucket.tat.ns == g->bucket.tat.ns &&
            f->bucket.fraction == g->bucket.fraction && f->held_until.ns == g->held_until.ns &&
            f->failures == g->failures && f->delayed == g->delayed && f->dispatched == g->dispatched &&
            f->completed == g->completed && f->failed == g->failed;

@@ -123,9 +123,6 @@ SIM_WRAP(enum err, store_commit, struct store *store)
     sim.events += model_changed();
     model_commit(lazy);
     lazy = false;
-    if (changed) {
-        check_committed();
-    }
     if (changed && sim.blow == BLOW_AFTER_COMMIT) {
         return killed("killed after a commit");
     }

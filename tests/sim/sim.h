@@ -102,6 +102,8 @@ void sim_note(const char *what, int64_t a, int64_t b, int64_t c);
 
 struct mono sim_now(void);
 struct wall sim_wall(void);
+// Something started late, which the store does not know yet: a good moment to die.
+void world_late_start(void);
 // Runs the seed to its end.
 void world_run(const char *dir);
 

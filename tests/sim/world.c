@@ -129,6 +129,17 @@ static void plan_blow(void)
     }
 }
 
+void world_late_start(void)
+{
+    static const enum blow hard[] = {BLOW_ASLEEP, BLOW_BEFORE_COMMIT, BLOW_IN_COMMIT, BLOW_CALL};
+    if (sim.blow == BLOW_NONE && !sim.loop->ending && !mono_before(sim.now, sim.calm_until) &&
+        sim_chance(4)) {
+        sim.blow = sim_chance(3) ? BLOW_MILD_CALL : hard[sim_below(sizeof hard / sizeof hard[0])];
+        sim.blow_in = 1 + sim_below(4);
+        sim.power_lost = sim_chance(2);
+    }
+}
+
 static void plan_faults(void)
 {
     if (mono_before(sim.now, sim.calm_until)) {
@@ -194,7 +205,8 @@ static void pass_time(void)
     last.wakes[2] = leases_wake(sim.loop->leases).ns;
     last.wakes[3] = retain_wake(sim.loop).ns;
     last.wakes[4] = timer.ns;
-    last.excused = !healthy();
+    // A turn may have dispatched more since it was planned, and that has not started.
+    last.excused = !healthy() || timer.ns == sim.loop->confirm_at.ns;
     struct mono next = mono_min(timer, other);
     bool removal = timer.ns == last.wakes[3]; // which a slot that has come near puts off
     if (last.timed && !removal && !mono_before(sim.now, sim.calm_until) && sim_chance(4)) {
@@ -283,7 +295,7 @@ static void random_flags(struct queue_change *flags)
 // The clocks, and how long it takes until there is a process again.
 static void between_lives(void)
 {
-    sim.now = mono_add(sim.now, sim_between_ms(50, sim_chance(4) ? 5000 : 100));
+    sim.now = mono_add(sim.now, sim_between_ms(5, sim_chance(4) ? 5000 : 100));
     if (sim.reboot) {
         int64_t wall_ms = sim_wall().ms;
         sim.now = (struct mono){sim_between_ms(5000, 20000)};
@@ -336,7 +348,6 @@ static void live(const char *dir, struct queue_change *flags, int64_t retain_ns,
     sim.loop = NULL;
     model_rollback();
     clients_forget();
-    check_killed();
     disk_full(false);
     if (killed) {
         disk_crash(sim.power_lost);

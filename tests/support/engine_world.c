@@ -111,7 +111,7 @@ void world_build(struct world *world)
     for (size_t i = 0; i < world->running_count; i++) {
         struct world_running *r = &world->running[i];
         bool cancelled = model_ingestion(&world->store, r->key.place.seq)->cancelled;
-        ENSURE(engine_add_flight(world->engine, &r->key, r->slot, cancelled, &r->flight) == ERR_OK, "flight");
+        ENSURE(engine_add_flight(world->engine, &r->key, r->slot, false, cancelled, &r->flight) == ERR_OK, "flight");
     }
 }
 
@@ -406,7 +406,7 @@ void world_turn(struct world *world)
         struct world_running *r = &world->running[i];
         if (r->slot.ns == world->now.ns && r->late_ns > 0) {
             // Twice, as the loop does: what is known when it is handed over, then what the target says.
-            engine_started(world->engine, r->flight, mono_add(r->started, -(r->late_ns / 3)));
+            engine_delayed(world->engine, r->flight, mono_add(r->started, -(r->late_ns / 3)));
             engine_started(world->engine, r->flight, r->started);
         }
     }

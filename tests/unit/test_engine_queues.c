@@ -75,10 +75,63 @@ Test(engine_queues, what_starts_late_after_a_change_moves_what_follows)
     engine_change_queue(world->engine, 1, &settings, &(struct target_traits){0},
                         (struct mono){20 * NS_PER_MS});
     cr_assert_eq(engine_wake(world->engine).ns, 1020 * NS_PER_MS);
-    engine_started(world->engine, flight, (struct mono){10 * NS_PER_MS});
+    engine_delayed(world->engine, flight, (struct mono){10 * NS_PER_MS});
     cr_assert_eq(engine_wake(world->engine).ns, 1020 * NS_PER_MS, "it started before");
     engine_started(world->engine, flight, (struct mono){50 * NS_PER_MS});
     cr_assert_eq(engine_wake(world->engine).ns, 1050 * NS_PER_MS, "late by 30 ms, and not by 50");
+    world_free(world);
+}
+
+// Saves what has changed. Whether the store has the queue as `starting`.
+static bool saved_starting(struct world *world)
+{
+    int64_t queue;
+    struct queue_figures figures;
+    while (engine_take_changed(world->engine, &queue, &figures)) {
+        cr_assert_eq(figures.starting, engine_unconfirmed(world->engine));
+    }
+    return engine_unconfirmed(world->engine);
+}
+
+static struct flight *next_flight(struct world *world)
+{
+    struct batch_key key;
+    struct want want;
+    struct flight *flight;
+    cr_assert_not(engine_wants(world->engine, &want), "it was idle: what came is in the window");
+    cr_assert_eq(engine_next(world->engine, world->now, world_wall(world), &key, &flight), ERR_OK);
+    return flight;
+}
+
+Test(engine_queues, a_queue_is_starting_until_all_starts_are_known)
+{
+    struct world *world = world_of(world_settings(1, NS_PER_S, 3, 3), NS_PER_MS);
+    const struct outcome completed = {.class = OUTCOME_COMPLETED};
+    struct finish_row row;
+    world_ingest(world, 1, PRIORITY_LOW, 3);
+    cr_assert_not(saved_starting(world));
+    struct flight *flights[] = {next_flight(world), next_flight(world), next_flight(world)};
+    cr_assert(saved_starting(world));
+    engine_started(world->engine, flights[0], world->now);
+    cr_assert(saved_starting(world), "two are to come");
+    engine_started(world->engine, flights[0], world->now); // said again after a commit that failed
+    engine_delayed(world->engine, flights[1], mono_add(world->now, NS_PER_S));
+    cr_assert(saved_starting(world), "it has not started before, and that is all that is known");
+    engine_started(world->engine, flights[1], mono_add(world->now, 2 * NS_PER_S));
+    cr_assert(saved_starting(world));
+    cr_assert_eq(
+        engine_outcome(world->engine, flights[2], &completed, 1, 0, world->now, world_wall(world), 0, &row),
+        ERR_OK);
+    cr_assert_not(saved_starting(world), "the last one ended without a word");
+    world_free(world);
+}
+
+Test(engine_queues, without_a_limit_no_start_matters)
+{
+    struct world *world = world_of(world_settings(0, 0, 1, 3), NS_PER_MS);
+    world_ingest(world, 1, PRIORITY_LOW, 1);
+    (void)next_flight(world);
+    cr_assert_not(saved_starting(world));
     world_free(world);
 }
 

@@ -31,7 +31,7 @@ static bool is_readable(const struct inbox *inbox)
 Test(inbox, is_readable_exactly_while_something_is_there)
 {
     struct inbox *inbox;
-    struct inbox_item items[3] = {{.kind = INBOX_DONE}, {.kind = INBOX_LATE}, {.kind = INBOX_MESSAGE}};
+    struct inbox_item items[3] = {{.kind = INBOX_DONE}, {.kind = INBOX_STARTED}, {.kind = INBOX_MESSAGE}};
 
     cr_assert_eq(inbox_new(&inbox), ERR_OK);
     cr_assert_not(is_readable(inbox));
@@ -50,6 +50,30 @@ Test(inbox, is_readable_exactly_while_something_is_there)
     }
     inbox_free(inbox);
     inbox_free(NULL);
+}
+
+Test(inbox, a_quiet_item_waits_for_a_loud_one)
+{
+    struct inbox *inbox;
+    struct inbox_item items[4] = {{.kind = INBOX_STARTED}};
+
+    cr_assert_eq(inbox_new(&inbox), ERR_OK);
+    for (int round = 0; round < 2; round++) {
+        inbox_post_quietly(inbox, &items[0]);
+        cr_assert_not(is_readable(inbox));
+        cr_assert_eq(inbox_take(inbox), &items[0], "whoever looks finds it");
+        inbox_post_quietly(inbox, &items[0]);
+        inbox_post(inbox, &items[1]);
+        cr_assert(is_readable(inbox));
+        inbox_post_quietly(inbox, &items[2]);
+        inbox_post(inbox, &items[3]);
+        struct inbox_item *taken = inbox_take(inbox);
+        for (int i = 0; i < 4; i++, taken = taken->next)
+            cr_assert_eq(taken, &items[i]);
+        cr_assert_null(taken);
+        cr_assert_not(is_readable(inbox));
+    }
+    inbox_free(inbox);
 }
 
 static void *produce(void *arg)

@@ -103,7 +103,7 @@ static enum err live(struct engine *engine)
     if (err == ERR_OK) {
         struct batch_key key = {1, {PRIORITY_LOW, 5000, 0}};
         struct flight *flight;
-        err = engine_add_flight(engine, &key, AT, false, &flight);
+        err = engine_add_flight(engine, &key, AT, true, false, &flight);
     }
     return err == ERR_OK ? dispatch_and_end(engine, waiting) : err;
 }

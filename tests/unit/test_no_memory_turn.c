@@ -107,7 +107,7 @@ static void open_scene(struct scene *s)
     loop->max_waiting = 100000000;
     loop->signals = loop->ready_fd = -1;
     loop->messages_end = &loop->messages;
-    loop->late_end = &loop->late;
+    loop->starts_end = &loop->starts;
     loop->done_end = &loop->done;
     loop->blocked_until = (struct mono){INT64_MIN};
     loop->next_failure_log = MONO_NEVER;

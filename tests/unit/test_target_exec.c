@@ -170,7 +170,7 @@ Test(target_exec, tells_a_late_start_before_the_end)
     struct delivery *delivery = make(&f, 1);
     delivery->slot = mono_add(mono_now(), -5 * NS_PER_MS);
     target_start(delivery);
-    cr_assert_eq(next_item(&f), &delivery->late);
+    cr_assert_eq(next_item(&f), &delivery->start);
     cr_assert_eq(next_done(&f), delivery);
     delivery_free(delivery);
     end(&f);

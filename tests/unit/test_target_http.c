@@ -130,8 +130,8 @@ Test(target_http, tells_a_late_start_before_the_end)
     struct delivery *delivery = make(&f, 1);
     delivery->slot = mono_add(mono_now(), -5 * NS_PER_MS);
     target_start(delivery);
-    cr_assert_eq(next_item(&f), &delivery->late);
-    cr_assert_eq(delivery->late.kind, INBOX_LATE);
+    cr_assert_eq(next_item(&f), &delivery->start);
+    cr_assert_eq(delivery->start.kind, INBOX_STARTED);
     cr_assert_eq(next_done(&f), delivery);
     delivery_free(delivery);
     end_with_server(&f, server);

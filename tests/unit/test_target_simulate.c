@@ -108,11 +108,30 @@ Test(target_simulate, tells_a_late_start_before_the_end)
     (void)targets_run(f.targets, delivery->started);
 
     struct inbox_item *item = next_item(&f);
-    cr_assert_eq(item, &delivery->late);
-    cr_assert_eq(item->kind, INBOX_LATE);
+    cr_assert_eq(item, &delivery->start);
+    cr_assert_eq(item->kind, INBOX_STARTED);
     cr_assert_eq(next_done(&f), delivery);
     cr_assert_geq(mono_diff(delivery->started, delivery->slot), 5 * NS_PER_MS);
     delivery_free(delivery);
+    end(&f);
+}
+
+Test(target_simulate, tells_a_start_in_time_where_it_is_paced)
+{
+    struct fixture f;
+
+    begin(&f, "simulate:0");
+    for (int paced = 0; paced < 2; paced++) {
+        struct delivery *delivery = make(&f, 1);
+        delivery->slot = mono_add(mono_now(), NS_PER_S); // whatever takes its time here, it is not late
+        delivery->paced = paced;
+        target_start(delivery);
+        struct inbox_item *item = inbox_take(f.inbox);
+        cr_assert_eq(item, paced ? &delivery->start : NULL);
+        (void)targets_run(f.targets, delivery->started);
+        cr_assert_eq(next_done(&f), delivery);
+        delivery_free(delivery);
+    }
     end(&f);
 }
 
