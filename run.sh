@@ -12,7 +12,8 @@ Usage: ./run.sh [COMMAND]
   build    install what is missing, build the programs into build/bin and the client library into build/lib
   test     the same, then run every test; --sanitize (or SLUICE_TEST_SANITIZE=1) does so in a build of its own under
            AddressSanitizer and UndefinedBehaviorSanitizer; --thread runs end-to-end tests against programs that were
-           built, with NNG, under ThreadSanitizer; other arguments go to ctest, such as -R unit/rate
+           built, with NNG, under ThreadSanitizer; --valgrind runs some tests, and the programs in them, under Valgrind;
+           other arguments go to ctest, such as -R unit/rate
   lint     install what is missing for it, then look at the sources without running them: clang-format, shellcheck,
            cppcheck, gcc -fanalyzer and clang-tidy; names of these for some only
   bench    install what is missing for it too, then measure: figures beside other servers' in one table, and in
@@ -181,11 +182,55 @@ run_thread_tests() {
     return "$code"
 }
 
+# End-to-end tests whose programs run under Valgrind, and unit tests that do so themselves (a program is one test). An error
+# or a leak, in whichever process, is one more that failed.
+valgrind_tests='^e2e/(api|idempotency|ipc|operations|pull|queues_http)$'
+valgrind_units=(api conf engine_outcomes frame id json lease no_memory_parse order queue_change reply request retry
+    store_cancel store_remove store_retry units utf8)
+
+run_valgrind_tests() {
+    local dir=$root/build/valgrind code=0 counts count passed failed under=() name under_valgrind
+    install_missing "${build_packages[@]}" "${test_packages[@]}" valgrind
+    build release all
+    forget_settings
+    rm -rf "$dir"
+    mkdir -p "$dir/bin" "$dir/reports"
+    under_valgrind=(valgrind --quiet --trace-children=yes --num-callers=30 --leak-check=full --show-leak-kinds=definite
+        --errors-for-leak-kinds=definite "--log-file=$dir/reports/%p.%n")
+    for name in sluice-scheduler sluice-gateway sluice-verify sluice; do
+        printf '#!/bin/sh\nexec %s %s "$@"\n' "${under_valgrind[*]@Q}" "'$root/build/bin/$name'" >"$dir/bin/$name"
+        chmod +x "$dir/bin/$name"
+    done
+    SLUICE_TEST_BIN_DIR=$dir/bin run_ctest build -R "$valgrind_tests" "$@" || code=1
+    read -r passed _ failed _ <<<"$counts"
+    for name in "${valgrind_units[@]}"; do
+        say "unit_$name under Valgrind"
+        if "${under_valgrind[@]}" "build/tests/unit_$name" --jobs 1; then
+            passed=$((passed + 1))
+        else
+            failed=$((failed + 1)) code=1
+        fi
+    done
+    count=$(find "$dir/reports" -type f -size +0 | wc -l)
+    if [[ $count -gt 0 ]]; then
+        find "$dir/reports" -type f -size +0 -exec cat {} +
+        say "$count processes with reports of Valgrind, see above and $dir/reports"
+        code=1
+    fi
+    printf '%d passed, %d failed\n' "$passed" "$((failed + count))"
+    return "$code"
+}
+
 run_tests() {
     local preset=release dir=build code=0 counts under=()
     if [[ ${1:-} == --thread ]]; then
         shift
         run_thread_tests "$@"
+        return
+    fi
+    if [[ ${1:-} == --valgrind ]]; then
+        shift
+        run_valgrind_tests "$@"
         return
     fi
     [[ -z ${SLUICE_TEST_SANITIZE:-} || $SLUICE_TEST_SANITIZE == 0 ]] || preset=asan

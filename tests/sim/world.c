@@ -157,6 +157,7 @@ static void plan_faults(void)
     if (sim_chance(200) && sim.blow == BLOW_NONE && healthy()) {
         sim.calm_until = mono_add(sim.now, 80 * sim.client_mean_ns);
         sim.full_until = sim.now;
+        disk_full(false); // or the turn before the first wait would still find it full
         eta_calm_begins();
         sim_note("calm", 0, 0, 0);
     }
