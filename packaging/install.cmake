@@ -49,9 +49,13 @@ install(FILES ${CMAKE_SOURCE_DIR}/cli/completion/sluice
 
 # systemd looks below lib/ whatever CMAKE_INSTALL_LIBDIR is. A unit names its program by the prefix of the configuration:
 # a package is configured with /usr. The environment files are examples: /etc/sluice is the operator's.
+set(unit_dir lib/systemd/system)
+if(SLUICE_PACKAGE)
+    set(unit_dir /lib/systemd/system) # where Debian 12's own are
+endif()
 foreach(unit sluice-scheduler.service sluice-gateway.service)
     configure_file(${CMAKE_SOURCE_DIR}/packaging/systemd/${unit}.in ${CMAKE_BINARY_DIR}/systemd/${unit} @ONLY)
-    install(FILES ${CMAKE_BINARY_DIR}/systemd/${unit} DESTINATION lib/systemd/system)
+    install(FILES ${CMAKE_BINARY_DIR}/systemd/${unit} DESTINATION ${unit_dir})
 endforeach()
 install(FILES ${CMAKE_SOURCE_DIR}/packaging/systemd/sluice.sysusers DESTINATION lib/sysusers.d RENAME sluice.conf)
 install(FILES ${CMAKE_SOURCE_DIR}/packaging/systemd/scheduler.env ${CMAKE_SOURCE_DIR}/packaging/systemd/gateway.env
