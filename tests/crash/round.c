@@ -236,11 +236,29 @@ static bool is_quiet(const struct round *round)
     return true;
 }
 
-static bool none_failed(const struct round *round)
+static bool was_cancelled(const struct load *load, const char *id)
 {
-    struct http_response list = sluice_get(round->sluice, "/ingestions?status=failed&limit=1");
-    bool none = list.status == 200 && cJSON_GetArraySize(json_member(list.json, "ingestions")) == 0 &&
-                cJSON_IsNull(json_member(list.json, "next_cursor"));
+    for (size_t i = 0; i < load->count; i++) {
+        const struct client *client = &load->clients[i];
+        for (size_t n = 0; n < client->count; n++) {
+            if (client->requests[n].cancelled && strcmp(client->requests[n].id, id) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+// The retry of a queue leaves alone what was cancelled, and all of that may have failed.
+static bool none_to_retry(const struct round *round)
+{
+    struct http_response list = sluice_get(round->sluice, "/ingestions?status=failed&limit=1000");
+    bool none = list.status == 200 && cJSON_IsNull(json_member(list.json, "next_cursor"));
+    const cJSON *one;
+    cJSON_ArrayForEach(one, json_member(list.json, "ingestions"))
+    {
+        none = none && was_cancelled(round->load, json_text(one, "ingestion_id"));
+    }
     http_response_fini(&list);
     return none;
 }
@@ -258,7 +276,7 @@ static bool is_over(const struct round *round)
     if (!is_quiet(round)) {
         return false;
     }
-    if (none_failed(round)) {
+    if (none_to_retry(round)) {
         return true;
     }
     retry_all(round);
