@@ -211,7 +211,7 @@ run_thread_tests() {
 
 # End-to-end tests whose programs run under Valgrind, and unit tests that do so themselves (a program is one test). An error
 # or a leak, in whichever process, is one more that failed.
-valgrind_tests='^e2e/(bad_input|cli_queues|idempotency|ipc|metrics|queues_http|trail)$'
+valgrind_tests='^e2e/(cli_queues|idempotency|ipc|metrics|queues_http)$'
 valgrind_units=(api conf engine_outcomes frame id json lease no_memory_parse order queue_change reply request retry
     store_cancel store_remove store_retry units utf8)
 

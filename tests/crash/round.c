@@ -249,17 +249,27 @@ static bool was_cancelled(const struct load *load, const char *id)
     return false;
 }
 
-// The retry of a queue leaves alone what was cancelled, and all of that may have failed.
+// The retry of a queue leaves alone what was cancelled, and all of that may have failed. A page may be short.
 static bool none_to_retry(const struct round *round)
 {
-    struct http_response list = sluice_get(round->sluice, "/ingestions?status=failed&limit=1000");
-    bool none = list.status == 200 && cJSON_IsNull(json_member(list.json, "next_cursor"));
-    const cJSON *one;
-    cJSON_ArrayForEach(one, json_member(list.json, "ingestions"))
-    {
-        none = none && was_cancelled(round->load, json_text(one, "ingestion_id"));
+    char cursor[64] = "";
+    bool none = true;
+    bool more = true;
+    while (none && more) {
+        struct http_response page =
+            sluice_get(round->sluice, "/ingestions?status=failed&limit=1000%s", cursor);
+        cr_assert_eq(page.status, 200, "%s", page.body);
+        const cJSON *next = json_member(page.json, "next_cursor"), *one;
+        cJSON_ArrayForEach(one, json_member(page.json, "ingestions"))
+        {
+            none = none && was_cancelled(round->load, json_text(one, "ingestion_id"));
+        }
+        more = cJSON_IsString(next);
+        if (more) {
+            (void)snprintf(cursor, sizeof(cursor), "&cursor=%s", next->valuestring);
+        }
+        http_response_fini(&page);
     }
-    http_response_fini(&list);
     return none;
 }
 
