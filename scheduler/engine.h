@@ -127,8 +127,9 @@ void engine_declined(struct engine *engine, const struct admission *admission);
 MUST_CHECK enum err engine_next(struct engine *engine, struct mono now, struct wall now_wall,
                                 struct batch_key *key, struct flight **flight);
 
-// The delivery has not started before `now`. When that is later than its slot, what is to come moves by as
-// much; a later report of the same start adds the difference.
+// The delivery has not started before `now`. (engine_next sees to it by itself where one is behind its slot
+// by more than TARGET_LATE_NS.) When that is later than its slot, what is to come moves by as much; a later
+// report of the same start adds the difference.
 void engine_delayed(struct engine *engine, struct flight *flight, struct mono now);
 // The delivery really started at `started`: the same, and the last that is said of it. Until it is said of
 // all that was dispatched on a queue with a rate, and saved, the store has the queue as `starting`: should

@@ -149,6 +149,29 @@ static enum err dispatch(struct engine *engine, struct queue *queue, const struc
     return ERR_OK;
 }
 
+// By how much it is behind its slot, which earlier late starts have moved, too, since it was taken.
+static int64_t lateness(const struct flight *flight, struct mono now)
+{
+    return mono_diff(now, mono_add(flight->slot, flight->queue->shifted - flight->shifted_at));
+}
+
+// What should have started and has not, as far as is known, moves what is to come already: its thread may be
+// just about to start it. False when there is nothing of the kind.
+static bool delay_unstarted(struct engine *engine, struct queue *queue, struct mono now)
+{
+    size_t left = queue->settings.rate.count > 0 ? queue->starting : 0; // which mostly are the last ones
+    bool any = false;
+    for (struct flight *flight = queue->flights_tail, *prev; flight != NULL && left > 0; flight = prev) {
+        prev = flight->prev;
+        left -= flight->starting;
+        if (flight->starting && lateness(flight, now) > TARGET_LATE_NS) {
+            engine_delayed(engine, flight, now);
+            any = true;
+        }
+    }
+    return any;
+}
+
 enum err engine_next(struct engine *engine, struct mono now, struct wall now_wall, struct batch_key *key,
                      struct flight **flight)
 {
@@ -158,6 +181,9 @@ enum err engine_next(struct engine *engine, struct mono now, struct wall now_wal
         struct candidate first;
         if (engine_overdue(queue, now, now_wall) || !first_batch(queue, engine_age(engine, now), &first)) {
             heap_move(&engine->wakes, top, mono_add(now, 1).ns); // the others do not wait for it
+            continue;
+        }
+        if (delay_unstarted(engine, queue, now)) {
             continue;
         }
         enum err err = dispatch(engine, queue, &first, now, flight);
@@ -175,9 +201,7 @@ void engine_delayed(struct engine *engine, struct flight *flight, struct mono no
     flight->started = now;
     unlink_flight(flight);
     link_flight(flight);
-    // Earlier late starts have moved this slot, too, since it was taken.
-    struct mono slot = mono_add(flight->slot, queue->shifted - flight->shifted_at);
-    int64_t late = mono_diff(now, slot);
+    int64_t late = lateness(flight, now);
     if (late > 0 && queue->settings.rate.count > 0) {
         bucket_shift(&queue->figures.bucket, late);
         queue->shifted += late;

@@ -71,6 +71,9 @@ struct queue_settings {
 // Why a queue is held.
 enum hold_reason { HOLD_NONE, HOLD_RETRY_AFTER, HOLD_RATE_LIMIT };
 
+// A delivery that starts later than its slot by no more than this is on time.
+#define TARGET_LATE_NS (2 * NS_PER_MS)
+
 // What of a queue changes with every dispatch, and is committed with it.
 struct queue_figures {
     struct bucket bucket;

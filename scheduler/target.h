@@ -61,7 +61,6 @@ static inline struct delivery *delivery_of(struct inbox_item *item)
 // in). When it starts later than its slot by more than TARGET_LATE_NS its `start` item is posted before
 // (INBOX_STARTED), so that the loop can move the queue's next slot by as much; one that is paced reports a
 // start in time, too, but quietly.
-#define TARGET_LATE_NS (2 * NS_PER_MS)
 static inline bool delivery_is_late(const struct delivery *delivery, struct mono started)
 {
     return mono_diff(started, delivery->slot) > TARGET_LATE_NS;

@@ -139,17 +139,15 @@ static struct outcome_plan roll(const struct delivery *d)
     return plan;
 }
 
-static int64_t start_delay(const struct delivery *d)
+static int64_t start_delay(void)
 {
-    const struct model_queue *queue = model_queue_by_id(d->queue);
-    bool may = sim.slow_starts && rate_interval(queue->settings.rate) >= 100 * NS_PER_MS;
-    return !may || !sim_chance(8) ? sim_between_ms(0, 1) : sim_between_ms(2, 40);
+    return !sim.slow_starts || !sim_chance(8) ? sim_between_ms(0, 1) : sim_between_ms(2, 40);
 }
 
 static void scripted_start(struct delivery *d)
 {
     plan_event(&(struct event){
-        .kind = EVENT_BEGIN, .at = mono_add(sim.now, start_delay(d)), .delivery = d, .plan = roll(d)});
+        .kind = EVENT_BEGIN, .at = mono_add(sim.now, start_delay()), .delivery = d, .plan = roll(d)});
 }
 
 static enum err scripted_open(struct targets *targets, const char *text, const char *headers,

@@ -111,7 +111,8 @@ void world_build(struct world *world)
     for (size_t i = 0; i < world->running_count; i++) {
         struct world_running *r = &world->running[i];
         bool cancelled = model_ingestion(&world->store, r->key.place.seq)->cancelled;
-        ENSURE(engine_add_flight(world->engine, &r->key, r->slot, false, cancelled, &r->flight) == ERR_OK, "flight");
+        ENSURE(engine_add_flight(world->engine, &r->key, r->slot, false, cancelled, &r->flight) == ERR_OK,
+               "flight");
     }
 }
 
@@ -404,11 +405,14 @@ void world_turn(struct world *world)
     decide(world);
     for (size_t i = 0; i < world->running_count; i++) {
         struct world_running *r = &world->running[i];
-        if (r->slot.ns == world->now.ns && r->late_ns > 0) {
+        if (r->slot.ns != world->now.ns) {
+            continue;
+        }
+        if (r->late_ns > 0) {
             // Twice, as the loop does: what is known when it is handed over, then what the target says.
             engine_delayed(world->engine, r->flight, mono_add(r->started, -(r->late_ns / 3)));
-            engine_started(world->engine, r->flight, r->started);
         }
+        engine_started(world->engine, r->flight, r->started);
     }
     save_figures(world);
 }

@@ -126,6 +126,23 @@ Test(engine_queues, a_queue_is_starting_until_all_starts_are_known)
     world_free(world);
 }
 
+Test(engine_queues, what_has_not_started_moves_what_follows)
+{
+    struct world *world = world_of(world_settings(1, NS_PER_S, 1, 2), NS_PER_MS);
+    struct batch_key key;
+    struct flight *second;
+    world_ingest(world, 1, PRIORITY_LOW, 2);
+    struct flight *first = next_flight(world);
+    world->now = mono_add(world->now, 3 * NS_PER_S);
+    cr_assert_eq(engine_next(world->engine, world->now, world_wall(world), &key, &second), ERR_NOT_FOUND);
+    cr_assert_eq(engine_wake(world->engine).ns, mono_add(world->now, NS_PER_S).ns);
+    engine_started(world->engine, first, mono_add(world->now, NS_PER_MS));
+    cr_assert_eq(engine_wake(world->engine).ns, mono_add(world->now, NS_PER_S + NS_PER_MS).ns);
+    world->now = engine_wake(world->engine);
+    cr_assert_eq(engine_next(world->engine, world->now, world_wall(world), &key, &second), ERR_OK);
+    world_free(world);
+}
+
 Test(engine_queues, without_a_limit_no_start_matters)
 {
     struct world *world = world_of(world_settings(0, 0, 1, 3), NS_PER_MS);
@@ -264,6 +281,7 @@ Test(engine_queues, one_without_a_limit_does_not_keep_others_waiting)
         struct flight *flight;
         world->now = mono_add(world->now, NS_PER_MS);
         cr_assert_eq(engine_next(world->engine, world->now, world_wall(world), &key, &flight), ERR_OK);
+        engine_started(world->engine, flight, world->now);
         if (key.queue == 2) {
             cr_assert_leq(world->now.ns, next_ns + 2 * NS_PER_MS, "at most a turn late");
             next_ns = engine_queue(world->engine, 2)->wake.key;
