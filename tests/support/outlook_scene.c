@@ -339,7 +339,8 @@ struct engine *scene_engine(struct scene *scene)
         const struct batch_key key = {SCENE_QUEUE, batch->place};
         struct flight *flight;
         if (batch->where == FLIES) {
-            ENSURE(engine_add_flight(engine, &key, batch->start, false, false, &flight) == ERR_OK, "no memory");
+            ENSURE(engine_add_flight(engine, &key, batch->start, false, false, &flight) == ERR_OK,
+                   "no memory");
         }
     }
     return engine;
