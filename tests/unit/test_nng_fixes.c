@@ -378,9 +378,11 @@ static int take_part(enum role role, int fd, const char *url)
     if (read(fd, &byte, 1) != 0) {
         return 1;
     }
-    nng_close(sock);
     for (int i = 0; i < IN_FLIGHT; i++) {
         nng_aio_stop(traffic.workers[i].aio);
+    }
+    nng_close(sock);
+    for (int i = 0; i < IN_FLIGHT; i++) {
         nng_aio_free(traffic.workers[i].aio);
     }
     nng_fini();
@@ -428,4 +430,60 @@ Test(nng_fixes, a_killed_client_leaves_nothing_behind)
 Test(nng_fixes, a_killed_server_leaves_nothing_behind)
 {
     kill_peers_of(ask, answer);
+}
+
+// ---- A peer that is sending when a reply to it fails ----
+
+enum { DEAF_PEERS = 3000, DEAF_REQUESTS = 8, DEAF_BODY = 64 };
+
+// Asks without hearing: the first reply fails, and ends the connection while requests come in, each in two
+// pieces.
+static void ask_deaf(const struct sockaddr *addr, socklen_t len)
+{
+    static const unsigned char greeting[8] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
+    static const unsigned char head[9] = {1, [8] = DEAF_BODY};
+    static const unsigned char body[DEAF_BODY] = {0x80};
+    unsigned char theirs[sizeof greeting];
+    int fd = connect_to(addr, len);
+    set_deadline(fd);
+    cr_assert_eq(send(fd, greeting, sizeof greeting, MSG_NOSIGNAL), (ssize_t)sizeof greeting);
+    cr_assert_eq(recv(fd, theirs, sizeof theirs, MSG_WAITALL), (ssize_t)sizeof theirs);
+    cr_assert_eq(shutdown(fd, SHUT_RD), 0);
+    for (int i = 0; i < DEAF_REQUESTS; i++) {
+        if (send(fd, head, sizeof head, MSG_NOSIGNAL) < 0 || send(fd, body, sizeof body, MSG_NOSIGNAL) < 0) {
+            break;
+        }
+    }
+    close(fd);
+}
+
+static void expect_answers(const char *url)
+{
+    char byte;
+    struct child client = child_start(ask, url);
+    cr_assert(child_says(&client, &byte, 1));
+    cr_assert_eq(child_end(&client), 0);
+}
+
+Test(nng_fixes, a_peer_that_takes_no_reply_leaves_nothing_behind)
+{
+    char dir[] = "/tmp/nng_fixes_XXXXXX";
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    char url[sizeof addr.sun_path + sizeof "ipc://"];
+    char byte;
+    cr_assert_neq(mkdtemp(dir), NULL);
+    cr_assert_lt(snprintf(addr.sun_path, sizeof addr.sun_path, "%s/s", dir), (int)sizeof addr.sun_path);
+    cr_assert_lt(snprintf(url, sizeof url, "ipc://%s", addr.sun_path), (int)sizeof url);
+    struct child survivor = child_start(answer, url);
+    expect_answers(url);
+    for (int i = 0; i < DEAF_PEERS; i++) {
+        ask_deaf((const struct sockaddr *)&addr, sizeof addr);
+    }
+    expect_answers(url); // the last of them is not still being greeted
+    while (recv(survivor.fd, &byte, 1, MSG_DONTWAIT) == 1) {
+    }
+    int status = child_end(&survivor);
+    cr_assert_eq(status, 0, "nng_close returns, and leaves no descriptor (status %d)", status);
+    (void)unlink(addr.sun_path);
+    cr_assert_eq(rmdir(dir), 0);
 }
