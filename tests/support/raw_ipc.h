@@ -36,15 +36,22 @@ static inline int raw_connect(const char *path)
     return fd;
 }
 
-// Connected, and the greeting of a req socket exchanged.
-static inline int raw_greet(const char *path)
+// Exchanges the greeting of a req socket.
+static inline void raw_say_hello(int fd)
 {
     static const unsigned char greeting[8] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
     unsigned char theirs[8];
-    int fd = raw_connect(path);
 
     cr_assert_eq(send(fd, greeting, sizeof(greeting), MSG_NOSIGNAL), (ssize_t)sizeof(greeting));
     cr_assert_eq(recv(fd, theirs, sizeof(theirs), MSG_WAITALL), (ssize_t)sizeof(theirs));
+}
+
+// Connected, and the greeting exchanged.
+static inline int raw_greet(const char *path)
+{
+    int fd = raw_connect(path);
+
+    raw_say_hello(fd);
     return fd;
 }
 

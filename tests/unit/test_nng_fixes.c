@@ -2,6 +2,8 @@
 //
 // A process must not fork once it has called NNG, so the sides that are killed, or that a defect could bring
 // down, are children forked beforehand, and the test talks to them over a socket pair.
+#include "tests/support/raw_ipc.h"
+
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <netinet/in.h>
@@ -18,7 +20,6 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -81,19 +82,34 @@ static void child_kill(const struct child *child)
     close(child->fd);
 }
 
-static int connect_to(const struct sockaddr *addr, socklen_t len)
-{
-    int fd = socket(addr->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    cr_assert_geq(fd, 0);
-    cr_assert_eq(connect(fd, addr, len), 0);
-    return fd;
-}
-
 static int connect_to_port(uint16_t port)
 {
     const struct sockaddr_in addr = {
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    return connect_to((const struct sockaddr *)&addr, sizeof addr);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(connect(fd, (const struct sockaddr *)&addr, sizeof addr), 0);
+    return fd;
+}
+
+// A directory of its own for a socket.
+struct place {
+    char dir[sizeof "/tmp/nng_fixes_XXXXXX"];
+    char url[64];
+    const char *path; // of the socket, in url
+};
+
+static void place_make(struct place *place)
+{
+    *place = (struct place){.dir = "/tmp/nng_fixes_XXXXXX", .path = place->url + sizeof "ipc://" - 1};
+    cr_assert_neq(mkdtemp(place->dir), NULL);
+    cr_assert_lt(snprintf(place->url, sizeof place->url, "ipc://%s/s", place->dir), (int)sizeof place->url);
+}
+
+static void place_remove(const struct place *place)
+{
+    (void)unlink(place->path);
+    cr_assert_eq(rmdir(place->dir), 0);
 }
 
 // ---- Percent-escapes in the path of a request ----
@@ -225,21 +241,16 @@ enum { HANG_UPS = 20 };
 
 Test(nng_fixes, a_peer_that_hangs_up_early_does_not_end_an_ipc_listener)
 {
-    char dir[] = "/tmp/nng_fixes_XXXXXX";
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    char url[sizeof addr.sun_path + sizeof "ipc://"];
+    struct place place;
     nng_listener listener;
-    cr_assert_neq(mkdtemp(dir), NULL);
-    cr_assert_lt(snprintf(addr.sun_path, sizeof addr.sun_path, "%s/s", dir), (int)sizeof addr.sun_path);
-    cr_assert_lt(snprintf(url, sizeof url, "ipc://%s", addr.sun_path), (int)sizeof url);
-    nng_socket rep = listening(url, &listener);
+    place_make(&place);
+    nng_socket rep = listening(place.url, &listener);
     for (int i = 0; i < HANG_UPS; i++) {
-        hang_up(connect_to((const struct sockaddr *)&addr, sizeof addr));
-        round_trip(rep, url);
+        hang_up(raw_connect(place.path));
+        round_trip(rep, place.url);
     }
     nng_close(rep);
-    (void)unlink(addr.sun_path);
-    cr_assert_eq(rmdir(dir), 0);
+    place_remove(&place);
 }
 
 Test(nng_fixes, a_peer_that_hangs_up_early_does_not_end_a_tcp_listener)
@@ -399,27 +410,38 @@ static int answer(int fd, const void *url)
     return take_part(ROLE_ANSWER, fd, url);
 }
 
-// One side goes on while the other is killed again and again; then it must be able to end.
+// A child that takes part in the traffic and is in the midst of it.
+static struct child peer_at_work(int (*body)(int, const void *), const char *url)
+{
+    char byte;
+    struct child peer = child_start(body, url);
+    cr_assert(child_says(&peer, &byte, 1), "a peer gets to work");
+    return peer;
+}
+
+// Whoever lived through the end of its peers must be able to end.
+static void expect_clean_end(const struct child *survivor)
+{
+    char byte;
+    // What the survivor said about its own turns is not waited for.
+    while (recv(survivor->fd, &byte, 1, MSG_DONTWAIT) == 1) {
+    }
+    int status = child_end(survivor);
+    cr_assert_eq(status, 0, "nng_close returns, and leaves no descriptor (status %d)", status);
+}
+
+// One side goes on while the other is killed again and again.
 static void kill_peers_of(int (*survivor_body)(int, const void *), int (*victim_body)(int, const void *))
 {
-    char dir[] = "/tmp/nng_fixes_XXXXXX";
-    char url[64];
-    char byte;
-    cr_assert_neq(mkdtemp(dir), NULL);
-    cr_assert_lt(snprintf(url, sizeof url, "ipc://%s/s", dir), (int)sizeof url);
-    struct child survivor = child_start(survivor_body, url);
+    struct place place;
+    place_make(&place);
+    struct child survivor = child_start(survivor_body, place.url);
     for (int i = 0; i < KILLS; i++) {
-        struct child victim = child_start(victim_body, url);
-        cr_assert(child_says(&victim, &byte, 1), "peer %d of %d gets to work", i + 1, KILLS);
+        struct child victim = peer_at_work(victim_body, place.url);
         child_kill(&victim);
     }
-    // What the survivor said about its own turns is not waited for.
-    while (recv(survivor.fd, &byte, 1, MSG_DONTWAIT) == 1) {
-    }
-    int status = child_end(&survivor);
-    cr_assert_eq(status, 0, "nng_close returns, and leaves no descriptor (status %d)", status);
-    (void)unlink(url + sizeof "ipc://" - 1);
-    cr_assert_eq(rmdir(dir), 0);
+    expect_clean_end(&survivor);
+    place_remove(&place);
 }
 
 Test(nng_fixes, a_killed_client_leaves_nothing_behind)
@@ -438,16 +460,13 @@ enum { DEAF_PEERS = 3000, DEAF_REQUESTS = 8, DEAF_BODY = 64 };
 
 // Asks without hearing: the first reply fails, and ends the connection while requests come in, each in two
 // pieces.
-static void ask_deaf(const struct sockaddr *addr, socklen_t len)
+static void ask_deaf(const char *path)
 {
-    static const unsigned char greeting[8] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
     static const unsigned char head[9] = {1, [8] = DEAF_BODY};
     static const unsigned char body[DEAF_BODY] = {0x80};
-    unsigned char theirs[sizeof greeting];
-    int fd = connect_to(addr, len);
+    int fd = raw_connect(path);
     set_deadline(fd);
-    cr_assert_eq(send(fd, greeting, sizeof greeting, MSG_NOSIGNAL), (ssize_t)sizeof greeting);
-    cr_assert_eq(recv(fd, theirs, sizeof theirs, MSG_WAITALL), (ssize_t)sizeof theirs);
+    raw_say_hello(fd);
     cr_assert_eq(shutdown(fd, SHUT_RD), 0);
     for (int i = 0; i < DEAF_REQUESTS; i++) {
         if (send(fd, head, sizeof head, MSG_NOSIGNAL) < 0 || send(fd, body, sizeof body, MSG_NOSIGNAL) < 0) {
@@ -459,31 +478,20 @@ static void ask_deaf(const struct sockaddr *addr, socklen_t len)
 
 static void expect_answers(const char *url)
 {
-    char byte;
-    struct child client = child_start(ask, url);
-    cr_assert(child_says(&client, &byte, 1));
+    struct child client = peer_at_work(ask, url);
     cr_assert_eq(child_end(&client), 0);
 }
 
 Test(nng_fixes, a_peer_that_takes_no_reply_leaves_nothing_behind)
 {
-    char dir[] = "/tmp/nng_fixes_XXXXXX";
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    char url[sizeof addr.sun_path + sizeof "ipc://"];
-    char byte;
-    cr_assert_neq(mkdtemp(dir), NULL);
-    cr_assert_lt(snprintf(addr.sun_path, sizeof addr.sun_path, "%s/s", dir), (int)sizeof addr.sun_path);
-    cr_assert_lt(snprintf(url, sizeof url, "ipc://%s", addr.sun_path), (int)sizeof url);
-    struct child survivor = child_start(answer, url);
-    expect_answers(url);
+    struct place place;
+    place_make(&place);
+    struct child survivor = child_start(answer, place.url);
+    expect_answers(place.url);
     for (int i = 0; i < DEAF_PEERS; i++) {
-        ask_deaf((const struct sockaddr *)&addr, sizeof addr);
+        ask_deaf(place.path);
     }
-    expect_answers(url); // the last of them is not still being greeted
-    while (recv(survivor.fd, &byte, 1, MSG_DONTWAIT) == 1) {
-    }
-    int status = child_end(&survivor);
-    cr_assert_eq(status, 0, "nng_close returns, and leaves no descriptor (status %d)", status);
-    (void)unlink(addr.sun_path);
-    cr_assert_eq(rmdir(dir), 0);
+    expect_answers(place.url); // the last of them is not still being greeted
+    expect_clean_end(&survivor);
+    place_remove(&place);
 }

@@ -7,11 +7,11 @@
 #include "scheduler/settings.h"
 #include "tests/unit/no_memory.h"
 #include "tests/support/process.h"
+#include "tests/support/raw_ipc.h"
 #include "tests/unit/store_fixture.h"
 
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 TestSuite(no_memory_turn, .init = memory_hook_libraries);
 
@@ -29,23 +29,9 @@ struct scene {
 
 // ---- the client ----
 
-static void put_u32(unsigned char *at, uint32_t value)
-{
-    for (int i = 0; i < 4; i++) {
-        at[i] = (unsigned char)(value >> (24 - 8 * i));
-    }
-}
-
 static void connect_client(struct scene *s)
 {
-    static const unsigned char greeting[8] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
-    unsigned char theirs[8];
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    (void)snprintf(address.sun_path, sizeof address.sun_path, "%s", s->ipc_url + strlen("ipc://"));
-    s->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    cr_assert_eq(connect(s->fd, (const struct sockaddr *)&address, sizeof address), 0);
-    cr_assert_eq(send(s->fd, greeting, sizeof greeting, MSG_NOSIGNAL), (ssize_t)sizeof greeting);
-    cr_assert_eq(recv(s->fd, theirs, sizeof theirs, MSG_WAITALL), (ssize_t)sizeof theirs);
+    s->fd = raw_greet(s->ipc_url + strlen("ipc://"));
 }
 
 // Sends a message, in which every '$' becomes the number of the attempt, and waits until it is in the inbox.
