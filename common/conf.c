@@ -63,11 +63,16 @@ static const char *env_value(const char *name)
     return value && value[0] != '\0' ? value : NULL;
 }
 
+static const char *metavar_of(const struct conf_option *option)
+{
+    return option->metavar ? option->metavar : "";
+}
+
 static void print_help(const struct loader *l)
 {
     size_t width = strlen("version");
     for (size_t i = 0; i < l->count; i++) {
-        size_t len = strlen(l->options[i].name) + 1 + strlen(l->options[i].metavar);
+        size_t len = strlen(l->options[i].name) + 1 + strlen(metavar_of(&l->options[i]));
         width = len > width ? len : width;
     }
     int column = (int)width;
@@ -77,7 +82,7 @@ static void print_help(const struct loader *l)
         const struct conf_option *o = &l->options[i];
         char variable[ENV_NAME_SIZE];
         env_name(o->name, variable);
-        printf("  --%s %-*s  %s\n", o->name, column - (int)strlen(o->name) - 1, o->metavar, o->help);
+        printf("  --%s %-*s  %s\n", o->name, column - (int)strlen(o->name) - 1, metavar_of(o), o->help);
         printf("    %*s  %s%s%s; %s\n", column, "", o->allowed, o->fallback ? "; default " : "",
                o->fallback ? o->fallback : "", variable);
     }
@@ -123,6 +128,8 @@ static enum conf_result read_flags(const struct loader *l, int argc, char **argv
         }
         if (arg[len] == '=') {
             l->flags[at] = arg + len + 1;
+        } else if (!l->options[at].metavar) {
+            l->flags[at] = "on";
         } else if (i + 1 < argc && strncmp(argv[i + 1], "--", 2) != 0) {
             l->flags[at] = argv[++i];
         } else {

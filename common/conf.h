@@ -1,6 +1,7 @@
 // conf.h - options from one table: each a long flag and an environment variable of the same name.
 //
-// `--max-body 8MiB`, `--max-body=8MiB` and SLUICE_MAX_BODY=8MiB are the same; the flag wins. Parsing prints
+// `--max-body 8MiB`, `--max-body=8MiB` and SLUICE_MAX_BODY=8MiB are the same; the flag wins. A switch stands
+// alone: `--insecure`, `--insecure=on` and SLUICE_INSECURE=on are the same. Parsing prints
 // what a person must see; after that the table has done its work. Called once from main, before any thread.
 #ifndef SLUICE_COMMON_CONF_H
 #define SLUICE_COMMON_CONF_H
@@ -27,7 +28,7 @@ typedef bool conf_parse(const char *text, void *into);
 
 struct conf_option {
     const char *name;     // without the dashes, e.g. "max-body"
-    const char *metavar;  // e.g. "SIZE"
+    const char *metavar;  // e.g. "SIZE"; NULL for a switch: the flag alone means "on"
     const char *fallback; // parsed when neither flag nor variable is given; NULL: `into` is left as it is
     const char *allowed; // what is allowed, for the error line and the help, e.g. "a size from 1KiB to 15MiB"
     const char *help;    // one line

@@ -27,14 +27,25 @@ void proc_confine(void)
 int proc_signals(void)
 {
     struct sigaction ignore = {.sa_handler = SIG_IGN};
-    sigset_t ending;
-    sigemptyset(&ending);
-    sigaddset(&ending, SIGTERM);
-    sigaddset(&ending, SIGINT);
-    if (sigaction(SIGPIPE, &ignore, NULL) != 0 || pthread_sigmask(SIG_BLOCK, &ending, NULL) != 0) {
+    sigset_t orders;
+    sigemptyset(&orders);
+    sigaddset(&orders, SIGTERM);
+    sigaddset(&orders, SIGINT);
+    sigaddset(&orders, SIGHUP);
+    if (sigaction(SIGPIPE, &ignore, NULL) != 0 || pthread_sigmask(SIG_BLOCK, &orders, NULL) != 0) {
         return -1;
     }
-    return signalfd(-1, &ending, SFD_CLOEXEC | SFD_NONBLOCK);
+    return signalfd(-1, &orders, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+enum proc_order proc_take_signal(int signals)
+{
+    struct signalfd_siginfo info;
+    ssize_t len = read(signals, &info, sizeof(info));
+    if (len <= 0) {
+        return PROC_NONE;
+    }
+    return len == (ssize_t)sizeof(info) && info.ssi_signo == SIGHUP ? PROC_RELOAD : PROC_END;
 }
 
 static enum err io_fault(struct fault *fault, const char *path, int error)

@@ -11,9 +11,19 @@
 // of main.
 void proc_confine(void);
 
-// Blocks SIGTERM and SIGINT for this thread and all it will start, ignores SIGPIPE, and gives a descriptor
-// (close-on-exec, non-blocking) that becomes readable when one of the two arrives. -1 on failure.
+// Blocks SIGTERM, SIGINT and SIGHUP for this thread and all it will start, ignores SIGPIPE, and gives a
+// descriptor (close-on-exec, non-blocking) that becomes readable when one of the three arrives. -1 on
+// failure.
 int proc_signals(void);
+
+// What a signal that has arrived asks for. Takes one off the descriptor; anything else that can be read from
+// it (a test's eventfd) says to end.
+enum proc_order {
+    PROC_NONE,
+    PROC_END,    // SIGTERM, SIGINT
+    PROC_RELOAD, // SIGHUP: read again what was read from files
+};
+enum proc_order proc_take_signal(int signals);
 
 // Takes an exclusive flock on path (created 0640 when absent, its directory is not). The descriptor is kept
 // open for as long as the lock is held. ERR_STORAGE_REFUSED when somebody holds it, ERR_STORAGE_IO when the

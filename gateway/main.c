@@ -11,12 +11,14 @@
 #include "gateway/pulse.h"
 #include "gateway/reaper.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -33,6 +35,7 @@ struct settings {
     int64_t idle_ns;
     int64_t transfer_ns;
     uint64_t max_body;
+    bool insecure;
     struct log_options log;
     int ready_fd;
 };
@@ -62,6 +65,21 @@ static const char *listen_colon(const char *text)
     bool plain =
         len > 0 && strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-") == len;
     return v6 || plain ? colon : NULL;
+}
+
+// Whether only programs on this host can reach it: 127.0.0.0/8, [::1] or localhost.
+static bool listens_on_loopback(const char *listen)
+{
+    const char *host = listen + strlen("http://");
+    size_t len = (size_t)(listen_colon(listen) - host);
+    struct in_addr v4;
+    char text[INET_ADDRSTRLEN] = "";
+    if (len < sizeof(text)) {
+        memcpy(text, host, len);
+    }
+    return (inet_pton(AF_INET, text, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127) ||
+           (len == strlen("[::1]") && memcmp(host, "[::1]", len) == 0) ||
+           (len == strlen("localhost") && strncasecmp(host, "localhost", len) == 0);
 }
 
 static bool conf_listen(const char *text, void *into)
@@ -124,6 +142,8 @@ static const struct conf_option options[] = {
      conf_timeout, offsetof(struct settings, transfer_ns)},
     {"max-body", "SIZE", "8MiB", "a size from 1KiB to 15MiB", "the longest body that is taken", conf_max_body,
      offsetof(struct settings, max_body)},
+    {"insecure", NULL, "off", "on or off", "listen on any address, not on loopback alone", conf_on_off,
+     offsetof(struct settings, insecure)},
     {"log-format", "FORMAT", "logfmt", "logfmt or json", "how lines of the log look", conf_log_format,
      offsetof(struct settings, log.format)},
     {"log-level", "LEVEL", "info", "debug, info, warning or error", "log nothing below it", conf_log_level,
@@ -211,6 +231,13 @@ static int feed_watchdog(struct gateway *gateway)
     return left_ns > REAP_AGAIN_MS * NS_PER_MS ? (int)(left_ns / NS_PER_MS) : REAP_AGAIN_MS;
 }
 
+// Reads again what was read from files.
+static void gateway_reload(struct gateway *gateway)
+{
+    (void)gateway;
+    log_line(LOG_LEVEL_INFO, "gateway", "reloaded", "changed=nothing");
+}
+
 // Returns when a signal says to end.
 static void gateway_watch(struct gateway *gateway)
 {
@@ -218,8 +245,12 @@ static void gateway_watch(struct gateway *gateway)
         struct pollfd ready = {.fd = gateway->signals, .events = POLLIN};
         int patience_ms = feed_watchdog(gateway);
         int count = poll(&ready, 1, ended > 0 ? REAP_AGAIN_MS : patience_ms);
-        if (count > 0) {
+        enum proc_order order = count > 0 ? proc_take_signal(gateway->signals) : PROC_NONE;
+        if (order == PROC_END) {
             return;
+        }
+        if (order == PROC_RELOAD) {
+            gateway_reload(gateway);
         }
         log_flush();
         ended = count == 0 ? reaper_walk(gateway->reaper) : 0;
@@ -227,6 +258,25 @@ static void gateway_watch(struct gateway *gateway)
             log_line(LOG_LEVEL_INFO, "gateway", "reaped", "connections=%zu", ended);
         }
     }
+}
+
+// What no single option can say of itself.
+static enum err check_settings(const struct settings *settings, struct fault *fault)
+{
+    if (!settings->insecure && !listens_on_loopback(settings->listen)) {
+        return fault_set(fault, ERR_INVALID_FIELD,
+                         "--listen %s: whoever reaches this address could do everything there; listen on a "
+                         "loopback address, or say --insecure to have it so",
+                         settings->listen);
+    }
+    return ERR_OK;
+}
+
+static _Noreturn void fail(int exit_code, const struct fault *fault)
+{
+    log_line(LOG_LEVEL_ERROR, "gateway", "failed", "reason=%s",
+             log_quote(fault->detail, &(struct log_text){0}));
+    _exit(exit_code); // threads of the network library may run
 }
 
 int main(int argc, char **argv)
@@ -245,11 +295,12 @@ int main(int argc, char **argv)
 #endif
     struct gateway gateway = {.signals = -1};
     struct fault fault;
-    enum err err = gateway_start(&settings, &gateway, &fault);
+    enum err err = check_settings(&settings, &fault);
     if (err) {
-        log_line(LOG_LEVEL_ERROR, "gateway", "failed", "reason=%s",
-                 log_quote(fault.detail, &(struct log_text){0}));
-        _exit(err == ERR_SCHEDULER_UNAVAILABLE ? EXIT_CODE_UNAVAILABLE : EXIT_CODE_SOFTWARE);
+        fail(EXIT_CODE_CONFIG, &fault);
+    }
+    if ((err = gateway_start(&settings, &gateway, &fault))) {
+        fail(err == ERR_SCHEDULER_UNAVAILABLE ? EXIT_CODE_UNAVAILABLE : EXIT_CODE_SOFTWARE, &fault);
     }
     log_line(LOG_LEVEL_INFO, "gateway", "ready", "listen=%s scheduler=%s version=%s", settings.listen,
              settings.scheduler, SLUICE_VERSION);

@@ -132,10 +132,15 @@ static enum err wait_until(struct wait *wait, struct mono wake, int64_t wake_wal
 
 // ---- the loop ----
 
-static bool signalled(const struct loop *loop)
+// Whether a signal says to end. All that it does is set by options, which a running process cannot have
+// anew: SIGHUP changes nothing.
+static bool told_to_end(const struct loop *loop)
 {
-    char bytes[256];
-    return read(loop->signals, bytes, sizeof bytes) > 0;
+    enum proc_order order;
+    while ((order = proc_take_signal(loop->signals)) == PROC_RELOAD) {
+        log_line(LOG_LEVEL_INFO, "loop", "reloaded", "changed=nothing");
+    }
+    return order == PROC_END;
 }
 
 // What came too late to be taken: a reply on a closed socket only frees it.
@@ -182,7 +187,7 @@ static enum err serve(struct loop *loop, struct wait *wait)
 {
     struct mono deadline = MONO_NEVER;
     for (;;) {
-        if (signalled(loop) && !loop->ending) {
+        if (told_to_end(loop) && !loop->ending) {
             enum err err = begin_ending(loop);
             if (err != ERR_OK) {
                 return err;

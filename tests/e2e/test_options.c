@@ -290,6 +290,47 @@ Test(options, a_store_of_another_kind_is_refused_and_left_alone)
     sluice_end(sluice);
 }
 
+// Without keys whoever reaches the port may do everything.
+Test(options, only_loopback_unless_told_otherwise)
+{
+    static const char *const refused[] = {"http://0.0.0.0:1",   "http://[::]:1",
+                                          "http://10.0.0.1:1",  "http://example.org:1",
+                                          "http://128.0.0.1:1", "http://127.0.0.1.example.org:1"};
+    struct sluice *sluice = sluice_new(NULL, NULL);
+    for (size_t i = 0; i < COUNT(refused); i++) {
+        struct ran ran = run(sluice, GATEWAY, LIST("--listen", refused[i]), NULL);
+        cr_assert_eq(ran.code, EXIT_CODE_CONFIG, "%s: %d", refused[i], ran.code);
+        expect_one_line(ran.errors);
+        cr_assert_not_null(strstr(ran.errors, refused[i]), "%s", ran.errors);
+        cr_assert_not_null(strstr(ran.errors, "--insecure"), "%s", ran.errors);
+        ran_fini(&ran);
+    }
+    sluice_end(sluice);
+}
+
+Test(options, insecure_opens_every_address)
+{
+    struct sluice *sluice = sluice_new(NULL, NULL);
+    char listen[SLUICE_TEXT];
+    (void)snprintf(listen, sizeof(listen), "http://0.0.0.0%s", strrchr(sluice->url, ':'));
+    sluice_set_flags(sluice, GATEWAY, LIST("--listen", listen, "--insecure"));
+    sluice_launch(sluice, SCHEDULER);
+    sluice_launch(sluice, GATEWAY);
+    cr_assert_eq(post_id(sluice, 1), 200);
+    sluice_end(sluice);
+}
+
+Test(options, a_hangup_ends_nothing)
+{
+    struct sluice *sluice = sluice_start(NULL, NULL);
+    for (int part = SCHEDULER; part < PARTS; part++) {
+        cr_assert_eq(kill(sluice->part[part].pid, SIGHUP), 0);
+        WAIT_FOR(sluice_logged(sluice, (enum part)part, "reloaded"));
+    }
+    cr_assert_eq(post_id(sluice, 1), 200);
+    sluice_end(sluice);
+}
+
 Test(options, a_port_that_is_taken)
 {
     struct sluice *sluice = sluice_start(NULL, NULL);

@@ -1,6 +1,7 @@
 #include "common/conf.h"
 
 #include "common/clock.h"
+#include "common/log.h"
 #include "common/units.h"
 
 #include <criterion/criterion.h>
@@ -20,6 +21,7 @@ struct settings {
     uint64_t max_body;
     int64_t timeout;
     uint64_t burst;
+    bool insecure;
 };
 
 static bool parse_rate(const char *text, void *into)
@@ -37,6 +39,8 @@ static const struct conf_option options[] = {
     {"timeout", "DURATION", "5s", "a duration such as 5s", "how long to wait", conf_duration,
      offsetof(struct settings, timeout)},
     {"burst", "N", NULL, "a number", "how many at once", conf_count, offsetof(struct settings, burst)},
+    {"insecure", NULL, "off", "on or off", "let anybody in", conf_on_off,
+     offsetof(struct settings, insecure)},
 };
 
 struct run {
@@ -101,8 +105,8 @@ static struct run load_words(const char *words)
 
 static void clear_environment(void)
 {
-    static const char *const names[] = {"SLUICE_DATA", "SLUICE_RATE", "SLUICE_MAX_BODY", "SLUICE_TIMEOUT",
-                                        "SLUICE_BURST"};
+    static const char *const names[] = {"SLUICE_DATA",    "SLUICE_RATE",  "SLUICE_MAX_BODY",
+                                        "SLUICE_TIMEOUT", "SLUICE_BURST", "SLUICE_INSECURE"};
     for (size_t i = 0; i < COUNT(names); i++)
         unsetenv(names[i]);
 }
@@ -146,6 +150,30 @@ Test(conf, flags_in_both_forms)
         cr_assert_eq(run.settings.timeout, 250 * NS_PER_MS);
         cr_assert_eq(run.settings.burst, 7);
     }
+}
+
+Test(conf, a_switch_stands_alone)
+{
+    static const struct {
+        const char *words;
+        bool insecure;
+    } rows[] = {{"", false},
+                {"--insecure", true},
+                {"--insecure=on", true},
+                {"--insecure=off", false},
+                {"--insecure --burst 7", true}};
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct run run = load_words(rows[i].words);
+        expect_go(&run);
+        cr_assert_eq(run.settings.insecure, rows[i].insecure, "%s", rows[i].words);
+    }
+    struct run run = load_words("--insecure on");
+    cr_assert_eq(run.exit_code, EXIT_CODE_USAGE);
+    cr_assert_not_null(strstr(run.err, "\"on\" is not an option"), "%s", run.err);
+    setenv("SLUICE_INSECURE", "on", 1);
+    run = load(NULL, 0);
+    expect_go(&run);
+    cr_assert(run.settings.insecure);
 }
 
 Test(conf, the_value_may_hold_anything)
@@ -266,6 +294,7 @@ Test(conf, help)
         "  --timeout DURATION  how long to wait\n",
         "                      a size such as 64KiB; default 8MiB; SLUICE_MAX_BODY\n",
         "                      a number; SLUICE_BURST\n",
+        "  --insecure          let anybody in\n",
     };
     for (size_t i = 0; i < COUNT(parts); i++)
         cr_assert_not_null(strstr(run.out, parts[i]), "%s in\n%s", parts[i], run.out);

@@ -73,6 +73,24 @@ Test(proc, signals_arrive_at_the_descriptor)
     close(fd);
 }
 
+Test(proc, a_signal_says_what_to_do)
+{
+    static const struct {
+        int signal;
+        enum proc_order order;
+    } rows[] = {{SIGHUP, PROC_RELOAD}, {SIGTERM, PROC_END}, {SIGHUP, PROC_RELOAD}, {SIGINT, PROC_END}};
+    int fd = proc_signals();
+    cr_assert_eq(proc_take_signal(fd), PROC_NONE);
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        cr_assert_eq(kill(getpid(), rows[i].signal), 0);
+        struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+        cr_assert_eq(poll(&poll_fd, 1, 10000), 1);
+        cr_assert_eq(proc_take_signal(fd), rows[i].order, "%d", rows[i].signal);
+        cr_assert_eq(proc_take_signal(fd), PROC_NONE);
+    }
+    close(fd);
+}
+
 Test(proc, a_broken_pipe_is_an_error_and_not_the_end)
 {
     int fd = proc_signals();
