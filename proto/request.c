@@ -30,13 +30,15 @@ struct op_spec {
 
 static const char *const body_members[] = {"ids", "priority", "queue", "not_before", "deadline"};
 
-static const char *const ingest_members[] = {"id",  "idempotency_key", "queue",   "priority",
-                                             "ids", "not_before",      "deadline"};
-static const char *const status_members[] = {"id", "limit", "offset"};
-static const char *const list_members[] = {"status", "priority", "queue", "limit", "cursor"};
-static const char *const ingestion_members[] = {"id"};
+// "owner" and "queues" are scope.h's.
+static const char *const ingest_members[] = {"id",  "idempotency_key", "queue",    "priority",
+                                             "ids", "not_before",      "deadline", "owner"};
+static const char *const status_members[] = {"id", "limit", "offset", "owner", "queues"};
+static const char *const list_members[] = {"status", "priority", "queue", "limit",
+                                           "cursor", "owner",    "queues"};
+static const char *const ingestion_members[] = {"id", "owner", "queues"};
 static const char *const queue_members[] = {"name"};
-static const char *const queue_list_members[] = {"limit", "cursor"};
+static const char *const queue_list_members[] = {"limit", "cursor", "queues"};
 static const char *const lease_members[] = {"id", "queue", "wait", "max"};
 static const char *const ack_members[] = {"id", "batch_id"};
 static const char *const nack_members[] = {"id", "batch_id", "error", "final", "delay"};
@@ -119,6 +121,7 @@ void request_fini(struct request *request)
         break;
     }
     free(request->trace);
+    free(request->scope);
     *request = (struct request){0};
 }
 
@@ -266,6 +269,9 @@ static enum err decode_line(const struct source *source, struct request *request
     }
     request->op = (enum op)op;
     err = decode_trace(root, request, fault);
+    if (!err) {
+        err = scope_decode(root, &request->scope, fault);
+    }
     return !err && ops[op].decode ? ops[op].decode(source, request, fault) : err;
 }
 
@@ -293,5 +299,6 @@ void request_to_line(const struct request *request, struct buf *out)
     if (spec->encode) {
         spec->encode(request, out);
     }
+    scope_encode(request->scope, out);
     buf_str(out, "}\n");
 }

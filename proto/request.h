@@ -10,6 +10,7 @@
 #include "common/json.h"
 #include "proto/ids.h"
 #include "proto/queue_change.h"
+#include "proto/scope.h"
 #include "proto/trace.h"
 #include "proto/words.h"
 
@@ -106,6 +107,7 @@ struct backup_request {
 struct request {
     enum op op;
     struct trace *trace; // owned; NULL when nothing of it was given
+    struct scope *scope; // owned; NULL: everything. Of an ingest only the owner counts
     union {
         struct ingest_request ingest;
         struct status_request status;

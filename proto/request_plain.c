@@ -88,14 +88,15 @@ static bool take_ids(struct scan *s, struct ids *ids)
     return take(s, ']');
 }
 
-enum member { OP, ID, QUEUE, PRIORITY, IDS, MEMBERS };
+enum member { OP, ID, QUEUE, PRIORITY, IDS, OWNER, MEMBERS };
 
 #define BIT(member) (1u << (member))
 
 static enum member member_named(const char *name)
 {
     static const char *const names[] = {
-        [OP] = "op", [ID] = "id", [QUEUE] = "queue", [PRIORITY] = "priority", [IDS] = "ids"};
+        [OP] = "op",   [ID] = "id",      [QUEUE] = "queue", [PRIORITY] = "priority",
+        [IDS] = "ids", [OWNER] = "owner"};
     int at = 0;
     while (at < MEMBERS && strcmp(name, names[at]) != 0) {
         at++;
@@ -104,8 +105,9 @@ static enum member member_named(const char *name)
 }
 
 // A member that is not among those in `seen`, and adds it to them.
-static bool take_member(struct scan *s, struct ingest_request *ingest, unsigned *seen)
+static bool take_member(struct scan *s, struct request *request, unsigned *seen)
 {
+    struct ingest_request *ingest = &request->ingest;
     char text[TEXT_SIZE];
     if (!take_string(s, text) || !take(s, ':')) {
         return false;
@@ -129,13 +131,16 @@ static bool take_member(struct scan *s, struct ingest_request *ingest, unsigned 
         return priority_parse(text, &ingest->priority);
     case IDS:
         return take_ids(s, &ingest->ids);
+    case OWNER:
+        request->scope = queue_name_valid(text) ? scope_new(text, NULL, 0) : NULL;
+        return request->scope != NULL;
     case MEMBERS:
         break;
     }
     return false;
 }
 
-static bool take_ingest(struct scan *s, enum plain_form form, struct ingest_request *ingest)
+static bool take_ingest(struct scan *s, enum plain_form form, struct request *request)
 {
     static const struct {
         unsigned needed, allowed;
@@ -148,7 +153,7 @@ static bool take_ingest(struct scan *s, enum plain_form form, struct ingest_requ
         return false;
     }
     do {
-        if (!take_member(s, ingest, &seen)) {
+        if (!take_member(s, request, &seen)) {
             return false;
         }
     } while (take(s, ','));
@@ -157,7 +162,7 @@ static bool take_ingest(struct scan *s, enum plain_form form, struct ingest_requ
     }
     skip_space(s);
     if (!(seen & BIT(QUEUE))) {
-        memcpy(ingest->queue, DEFAULT_QUEUE, sizeof(DEFAULT_QUEUE));
+        memcpy(request->ingest.queue, DEFAULT_QUEUE, sizeof(DEFAULT_QUEUE));
     }
     return s->at == s->end && (seen & forms[form].needed) == forms[form].needed &&
            (seen & ~forms[form].allowed) == 0;
@@ -167,7 +172,7 @@ bool request_plain(const char *text, size_t len, enum plain_form form, struct re
 {
     struct scan s = {text, text + len};
     *request = (struct request){.op = OP_INGEST};
-    if (!take_ingest(&s, form, &request->ingest)) {
+    if (!take_ingest(&s, form, request)) {
         request_fini(request);
         return false;
     }

@@ -55,9 +55,18 @@ static bool same_trace(const struct trace *a, const struct trace *b)
                   : a == b;
 }
 
+static bool same_scope(const struct scope *a, const struct scope *b)
+{
+    bool same = a && b ? same_text(a->owner, b->owner) && a->queue_count == b->queue_count : a == b;
+    for (size_t i = 0; a && same && i < a->queue_count; i++) {
+        same = same_text(a->queues[i], b->queues[i]);
+    }
+    return same;
+}
+
 bool fuzz_same_request(const struct request *a, const struct request *b)
 {
-    if (a->op != b->op || !same_trace(a->trace, b->trace)) {
+    if (a->op != b->op || !same_trace(a->trace, b->trace) || !same_scope(a->scope, b->scope)) {
         return false;
     }
     switch (a->op) {

@@ -75,6 +75,7 @@ static const char *const taken_bodies[] = {
 static const char *const taken_lines[] = {
     "{\"op\":\"ingest\",\"id\":\"" UUID "\",\"queue\":\"default\",\"priority\":\"HIGH\",\"ids\":[1,2]}",
     "{\"op\":\"ingest\",\"priority\":\"LOW\",\"ids\":[7]}",
+    "{\"op\":\"ingest\",\"priority\":\"LOW\",\"ids\":[7],\"owner\":\"shop\"}",
     "{\"ids\":[7],\"priority\":\"LOW\",\"id\":\"0190163D-8694-739B-AEA5-966C26F8AD91\",\"op\":\"ingest\"}",
 };
 
@@ -123,6 +124,7 @@ static const char *const left[] = {
     "{\"ids\":[[1]],\"priority\":\"HIGH\"}",
     "{\"ids\":[1,\"priority\":\"HIGH\"}",
     "{\"ids\":1,\"priority\":\"HIGH\"}",
+    "{\"ids\":[1],\"priority\":\"HIGH\",\"owner\":\"shop\"}",
 };
 
 static const char *const left_lines[] = {
@@ -131,6 +133,8 @@ static const char *const left_lines[] = {
     "{\"op\":\"ingest\",\"op\":\"ingest\",\"ids\":[1],\"priority\":\"HIGH\"}",
     "{\"op\":\"ingest\",\"id\":\"0190163d\",\"ids\":[1],\"priority\":\"HIGH\"}",
     "{\"op\":\"ingest\",\"id\":\"" UUID "0\",\"ids\":[1],\"priority\":\"HIGH\"}",
+    "{\"op\":\"ingest\",\"owner\":\"Shop\",\"ids\":[1],\"priority\":\"HIGH\"}",
+    "{\"op\":\"ingest\",\"owner\":\"a\",\"owner\":\"a\",\"ids\":[1],\"priority\":\"HIGH\"}",
     "{\"op\":\"ingest\",\"idempotency_key\":\"k\",\"ids\":[1],\"priority\":\"HIGH\"}",
 };
 
