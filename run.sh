@@ -20,7 +20,7 @@ Usage: ./run.sh [COMMAND]
            build/bench/results.json; --quick for shorter rounds, --waiting N for the largest backlog (1000000), names for
            some only: post status ipc bulk dispatch jitter backlog; --markdown and --plot FILE show the last results
   fuzz     install what is missing for it too, then run each fuzzer (tests/fuzz): SECONDS of each (30), names for some
-           only: body conf headers line message store; an input that breaks something is kept in build-fuzz/broken
+           only: body conf headers keys line message store; an input that breaks something is kept in build-fuzz/broken
   crash    install what is missing to test, then kill the programs under load, N times in all or some more (1000), at random
            moments and in each call of the write path, with and without a loss of power (tests/crash)
   sim      build, then run N (200) seeds of the simulation (tests/sim), of 10,000 steps each, on all cores; a second number
@@ -53,7 +53,7 @@ die() {
 # --- Packages -------------------------------------------------------------------------------------------------------
 
 build_packages=(build-essential cmake ninja-build pkg-config libcjson-dev libcurl4-openssl-dev libmbedtls-dev
-    libsqlite3-dev libsystemd-dev uuid-dev ca-certificates)
+    libsodium-dev libsqlite3-dev libsystemd-dev uuid-dev ca-certificates)
 test_packages=(libcriterion-dev libmicrohttpd-dev nng-utils groff-base python3 systemd
     file lintian debootstrap)
 package_packages=(file lintian)
