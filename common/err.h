@@ -16,6 +16,8 @@
     X(MALFORMED_JSON, "malformed_json", 400, "Malformed JSON")                                               \
     X(ID_OUT_OF_RANGE, "id_out_of_range", 400, "ID out of range")                                            \
     X(BAD_REQUEST, "bad_request", 400, "Bad request")                                                        \
+    X(UNAUTHORIZED, "unauthorized", 401, "Unauthorized")                                                     \
+    X(FORBIDDEN, "forbidden", 403, "Forbidden")                                                              \
     X(NOT_FOUND, "not_found", 404, "Not found")                                                              \
     X(UNKNOWN_QUEUE, "unknown_queue", 404, "Unknown queue")                                                  \
     X(METHOD_NOT_ALLOWED, "method_not_allowed", 405, "Method not allowed")                                   \
@@ -32,6 +34,7 @@
     X(IDEMPOTENCY_KEY_REUSED, "idempotency_key_reused", 422, "Idempotency key reused with other content")    \
     X(DEADLINE_UNREACHABLE, "deadline_unreachable", 422, "Deadline unreachable")                             \
     X(OVERLOADED, "overloaded", 429, "Overloaded")                                                           \
+    X(TOO_MANY_REQUESTS, "too_many_requests", 429, "Too many requests")                                      \
     X(INTERNAL, "internal", 500, "Internal error")                                                           \
     X(NOT_IMPLEMENTED, "not_implemented", 501, "Not implemented")                                            \
     X(SCHEDULER_UNAVAILABLE, "scheduler_unavailable", 503, "Scheduler unavailable")                          \

@@ -25,6 +25,8 @@ void answer_clear(struct answer *answer)
     answer->type = NULL;
     answer->request_id = NULL;
     answer->allow = NULL;
+    answer->challenge = NULL;
+    answer->retry_after_s = 0;
     buf_reset(&answer->body);
 }
 
@@ -160,6 +162,8 @@ static const char *reason(int status)
     } reasons[] = {
         {200, "OK"},
         {400, "Bad Request"},
+        {401, "Unauthorized"},
+        {403, "Forbidden"},
         {404, "Not Found"},
         {405, "Method Not Allowed"},
         {409, "Conflict"},
@@ -220,8 +224,15 @@ void answer_head(const struct answer *answer, enum keep keep, struct wall now, s
         buf_str(head, answer->allow);
         buf_str(head, "\r\n");
     }
+    if (answer->challenge) {
+        buf_str(head, "WWW-Authenticate: ");
+        buf_str(head, answer->challenge);
+        buf_str(head, "\r\n");
+    }
     if (status == 429 || status == 503) {
-        buf_str(head, "Retry-After: 1\r\n");
+        buf_str(head, "Retry-After: ");
+        buf_i64(head, answer->retry_after_s > 0 ? answer->retry_after_s : 1);
+        buf_str(head, "\r\n");
     }
     if (answer->replayed) {
         buf_str(head, "Idempotent-Replayed: true\r\n");

@@ -19,6 +19,8 @@ struct answer {
     const char *type;       // of the body, NULL: JSON; borrowed
     const char *request_id; // for `X-Request-Id`, or NULL; borrowed
     const char *allow;      // for `Allow`, or NULL; borrowed
+    const char *challenge;  // for `WWW-Authenticate`, or NULL; borrowed
+    int64_t retry_after_s;  // for `Retry-After`, where there is one; 0: it need not be long
     struct buf body;
 };
 

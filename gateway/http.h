@@ -9,6 +9,7 @@
 #include "common/id.h"
 #include "common/worker.h"
 #include "gateway/forward.h"
+#include "gateway/keys.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -23,6 +24,7 @@ struct http_options {
     int64_t transfer_ns; // for something short to arrive or to be taken; a long body or answer gets more
     // Borrowed until the end of the process.
     struct forward *forward;
+    struct keys *keys;     // NULL: everybody may do everything
     struct worker *worker; // parses what is too long for a network thread
     struct id_minter *minter;
 };

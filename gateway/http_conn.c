@@ -44,7 +44,8 @@ struct conn {
     struct trail trail;
     struct frame frame;
     struct route route; // borrows from req
-    size_t reserved;    // bytes of the common budget
+    struct pass pass;
+    size_t reserved; // bytes of the common budget
     struct buf body;
     struct request request;
     struct work work;
@@ -84,7 +85,7 @@ struct conn *conn_new(struct http *http, nng_http_conn *wire, nng_http_req *req)
 
 static void body_release(struct conn *c)
 {
-    atomic_fetch_sub(&c->http->bodies, c->reserved);
+    bodies_give_back(&c->http->bodies, c->reserved);
     c->reserved = 0;
 }
 
@@ -95,6 +96,7 @@ static void conn_free(struct conn *c)
     LIST_REMOVE(c, link);
     pthread_mutex_unlock(&http->lock);
     body_release(c);
+    pass_end(&c->pass);
     nng_http_conn_close(c->wire);
     nng_http_req_free(c->req);
     buf_fini(&c->body);
@@ -152,6 +154,7 @@ static void conn_wait(struct conn *c)
 static void conn_next(struct conn *c)
 {
     body_release(c);
+    pass_end(&c->pass);
     buf_idle(&c->body);
     buf_idle(&c->line);
     buf_idle(&c->head);
@@ -224,7 +227,7 @@ static struct conn *conn_of_call(struct call *call)
 
 static void conn_metrics(struct conn *c, const struct reply *reply)
 {
-    struct metrics_now now = {.bodies = c->http->bodies};
+    struct metrics_now now = {.bodies = c->http->bodies.held};
     pthread_mutex_lock(&c->http->lock);
     now.connections = c->http->count;
     pthread_mutex_unlock(&c->http->lock);
@@ -256,7 +259,13 @@ static void conn_forward(struct conn *c, int64_t within_ns)
 {
     struct fault fault;
     enum call_kind kind = kind_of(c->request.op);
+    if (pass_check(&c->pass, &c->request, &fault)) {
+        request_fini(&c->request);
+        conn_fault(c, &fault);
+        return;
+    }
     enum err err = trail_copy(&c->trail, c->request.op, &c->request.trace);
+    err = err ? err : pass_limit(&c->pass, &c->request);
     request_to_line(&c->request, &c->line);
     request_fini(&c->request);
     err = err ? err : buf_err(&c->line);
@@ -333,32 +342,9 @@ static void conn_handle(struct conn *c)
 
 // ---- The request ----
 
-// Bytes of bodies that all connections together may hold when one of this length comes: the longer it is, the
-// more room it leaves to shorter ones. So nobody fills it with long bodies that do not come; and the last
-// 8 MiB hold one of the shortest for each of as many connections as there may be.
-static size_t bodies_max(size_t length)
-{
-    if (length > PARSE_HERE_MAX) {
-        return 48u << 20;
-    }
-    return length > 1024 ? 56u << 20 : 64u << 20;
-}
-
-// What does not fit never counts, not even for a moment, in which it would keep a shorter one out.
-static bool bodies_take(struct http *http, size_t length)
-{
-    size_t held = atomic_load(&http->bodies);
-    do {
-        if (held + length > bodies_max(length)) {
-            return false;
-        }
-    } while (!atomic_compare_exchange_weak(&http->bodies, &held, held + length));
-    return true;
-}
-
 static enum err body_reserve(struct conn *c, struct fault *fault)
 {
-    if (bodies_take(c->http, c->frame.length)) {
+    if (bodies_take(&c->http->bodies, c->frame.length)) {
         c->reserved = c->frame.length;
         if (buf_room(&c->body, c->frame.length)) {
             return ERR_OK;
@@ -414,6 +400,17 @@ static enum err body_check(const struct conn *c, struct fault *fault)
                : ERR_OK;
 }
 
+static enum err conn_admit(struct conn *c, struct fault *fault)
+{
+    struct refusal refusal;
+    enum err err = keys_admit(c->http->options.keys, nng_http_req_get_header(c->req, "Authorization"),
+                              c->route.endpoint, c->trail.begun, &c->pass, &refusal, fault);
+    c->answer.challenge = refusal.challenge;
+    c->answer.retry_after_s = refusal.retry_after_s;
+    c->trail.key = c->pass.key ? c->pass.key->name : NULL;
+    return err;
+}
+
 // All that can be said before the body is read.
 static enum err conn_check(struct conn *c, struct fault *fault)
 {
@@ -436,6 +433,9 @@ static enum err conn_check(struct conn *c, struct fault *fault)
         return err;
     }
     c->trail.route = c->route.endpoint;
+    if ((err = conn_admit(c, fault))) {
+        return err;
+    }
     if ((err = api_query(&c->route, &c->request, fault))) {
         return err;
     }

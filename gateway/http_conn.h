@@ -3,6 +3,7 @@
 #ifndef SLUICE_GATEWAY_HTTP_CONN_H
 #define SLUICE_GATEWAY_HTTP_CONN_H
 
+#include "gateway/bodies.h"
 #include "gateway/http.h"
 #include "gateway/metrics.h"
 
@@ -21,7 +22,7 @@ struct http {
     struct http_options options;
     nng_http_server *server;
     struct metrics metrics;
-    _Atomic size_t bodies; // bytes of all bodies held
+    struct bodies bodies;
     _Atomic bool stopping; // every answer is now the last of its connection; set under the lock
     int emptied;           // eventfd: readable once stopping is set and no connection is left
     pthread_mutex_t lock;  // for what follows

@@ -35,6 +35,7 @@ struct settings {
     int64_t idle_ns;
     int64_t transfer_ns;
     uint64_t max_body;
+    const char *keys; // NULL: none
     bool insecure;
     struct log_options log;
     int ready_fd;
@@ -142,7 +143,9 @@ static const struct conf_option options[] = {
      conf_timeout, offsetof(struct settings, transfer_ns)},
     {"max-body", "SIZE", "8MiB", "a size from 1KiB to 15MiB", "the longest body that is taken", conf_max_body,
      offsetof(struct settings, max_body)},
-    {"insecure", NULL, "off", "on or off", "listen on any address, not on loopback alone", conf_on_off,
+    {"keys", "FILE", NULL, "a file of keys, as sluice key makes it", "whom to serve (default: everybody)",
+     conf_text, offsetof(struct settings, keys)},
+    {"insecure", NULL, "off", "on or off", "listen on any address without keys, too", conf_on_off,
      offsetof(struct settings, insecure)},
     {"log-format", "FORMAT", "logfmt", "logfmt or json", "how lines of the log look", conf_log_format,
      offsetof(struct settings, log.format)},
@@ -157,6 +160,7 @@ static const struct conf_option options[] = {
 struct gateway {
     int signals;
     struct id_minter minter;
+    struct keys *keys; // NULL: none
     struct reaper *reaper;
     struct http *http;
     struct watchdog watchdog;
@@ -187,6 +191,7 @@ static enum err gateway_start(const struct settings *settings, struct gateway *g
         .timeout_ns = settings->timeout_ns,
         .idle_ns = settings->idle_ns,
         .transfer_ns = settings->transfer_ns,
+        .keys = gateway->keys,
         .minter = &gateway->minter,
     };
     enum err err;
@@ -231,11 +236,18 @@ static int feed_watchdog(struct gateway *gateway)
     return left_ns > REAP_AGAIN_MS * NS_PER_MS ? (int)(left_ns / NS_PER_MS) : REAP_AGAIN_MS;
 }
 
-// Reads again what was read from files.
+// Reads again what was read from files. What cannot be read stays as it is.
 static void gateway_reload(struct gateway *gateway)
 {
-    (void)gateway;
-    log_line(LOG_LEVEL_INFO, "gateway", "reloaded", "changed=nothing");
+    struct fault fault;
+    if (!gateway->keys) {
+        log_line(LOG_LEVEL_INFO, "gateway", "reloaded", "changed=nothing");
+    } else if (keys_reload(gateway->keys, &fault)) {
+        log_line(LOG_LEVEL_ERROR, "gateway", "not_reloaded", "in_force=\"the keys before\" reason=%s",
+                 log_quote(fault.detail, &(struct log_text){0}));
+    } else {
+        log_line(LOG_LEVEL_INFO, "gateway", "reloaded", "keys=%zu", keys_count(gateway->keys));
+    }
 }
 
 // Returns when a signal says to end.
@@ -260,14 +272,27 @@ static void gateway_watch(struct gateway *gateway)
     }
 }
 
-// What no single option can say of itself.
-static enum err check_settings(const struct settings *settings, struct fault *fault)
+// What no single option can say of itself, and the keys.
+static enum err check_settings(const struct settings *settings, struct gateway *gateway, struct fault *fault)
 {
-    if (!settings->insecure && !listens_on_loopback(settings->listen)) {
-        return fault_set(fault, ERR_INVALID_FIELD,
-                         "--listen %s: whoever reaches this address could do everything there; listen on a "
-                         "loopback address, or say --insecure to have it so",
+    bool loopback = listens_on_loopback(settings->listen);
+    struct fault what;
+    enum err err;
+    if (!settings->keys) {
+        return settings->insecure || loopback
+                   ? ERR_OK
+                   : fault_set(
+                         fault, ERR_INVALID_FIELD,
+                         "--listen %s: whoever reaches this address could do everything there; give --keys "
+                         "FILE, listen on loopback, or say --insecure to have it so",
                          settings->listen);
+    }
+    if ((err = keys_open(settings->keys, &gateway->keys, &what))) {
+        return fault_set(fault, err, "--keys %s", what.detail);
+    }
+    if (!loopback) {
+        log_line(LOG_LEVEL_WARNING, "gateway", "keys_in_clear",
+                 "listen=%s reason=\"plain HTTP shows keys to everybody on the way\"", settings->listen);
     }
     return ERR_OK;
 }
@@ -295,7 +320,7 @@ int main(int argc, char **argv)
 #endif
     struct gateway gateway = {.signals = -1};
     struct fault fault;
-    enum err err = check_settings(&settings, &fault);
+    enum err err = check_settings(&settings, &gateway, &fault);
     if (err) {
         fail(EXIT_CODE_CONFIG, &fault);
     }

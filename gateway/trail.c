@@ -24,6 +24,7 @@ void trail_begin(struct trail *trail, const char *method, const char *request_id
     trail->begun = mono_now();
     trail->method = known_method(method);
     trail->route = ENDPOINTS;
+    trail->key = NULL;
     trail->given = request_id && request_id_valid(request_id);
     if (trail->given) {
         memcpy(trace->request_id, request_id, strlen(request_id) + 1);
@@ -63,9 +64,10 @@ void trail_end(const struct trail *trail, const struct answer *answer, struct me
         return;
     }
     id_format(&answer->ingestion, ingestion + strlen(ingestion));
-    log_access("http", "request", "method=%s route=%s status=%d code=%s bytes=%zu duration_ms=%.3f %s %s",
+    log_access("http", "request", "method=%s route=%s status=%d code=%s bytes=%zu duration_ms=%.3f %s %s%s%s",
                trail->method, trail->route < ENDPOINTS ? route_path((enum endpoint)trail->route) : "other",
                err_status(answer->err), err_code(answer->err), answer->body.len,
                (double)took_ns / (double)NS_PER_MS, trace_text(&trail->trace, trace),
-               answer->has_ingestion ? ingestion : "");
+               answer->has_ingestion ? ingestion : "", trail->key ? " key=" : "",
+               trail->key ? trail->key : "");
 }

@@ -10,6 +10,7 @@ struct trail {
     struct mono begun;
     const char *method; // one that HTTP has, or "other"
     size_t route;       // an endpoint, or ENDPOINTS: none
+    const char *key;    // the name of the key it came with; borrowed until trail_end; NULL: none
     bool given;         // the ID is the client's own
     struct trace trace;
 };

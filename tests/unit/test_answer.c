@@ -190,6 +190,29 @@ Test(answer, heads)
     }
 }
 
+Test(answer, a_refusal_says_how_to_come_in_and_when)
+{
+    struct answer answer;
+    struct buf head;
+    answer_init(&answer);
+    buf_init(&head);
+    answer.err = ERR_UNAUTHORIZED;
+    answer.challenge = "Bearer realm=\"sluice\"";
+    answer_head(&answer, KEEP_OPEN, (struct wall){0}, &head);
+    cr_assert_eq(strncmp(head.data, "HTTP/1.1 401 Unauthorized\r\n", 27), 0, "%s", head.data);
+    cr_assert_not_null(strstr(head.data, "\r\nWWW-Authenticate: Bearer realm=\"sluice\"\r\n"), "%s",
+                       head.data);
+    answer_clear(&answer);
+    buf_reset(&head);
+    answer.err = ERR_TOO_MANY_REQUESTS;
+    answer.retry_after_s = 17;
+    answer_head(&answer, KEEP_OPEN, (struct wall){0}, &head);
+    cr_assert_not_null(strstr(head.data, "\r\nRetry-After: 17\r\n"), "%s", head.data);
+    cr_assert_null(strstr(head.data, "WWW-Authenticate"), "a cleared answer has no challenge");
+    buf_fini(&head);
+    answer_fini(&answer);
+}
+
 // Every error has a reason phrase of its own: none is sent as a plain "Error".
 Test(answer, every_status_has_its_reason)
 {
