@@ -28,6 +28,8 @@ struct settings {
 
     char *data; // verify
 
+    char *keys, *role, *key_queues, *key_rate; // key
+
     // top
     int64_t interval_ns;
 
@@ -62,6 +64,8 @@ extern const struct command ingest_command, status_command, list_command, cancel
 // queue.c, queue_set.c
 extern const struct command queue_list_command, queue_show_command, queue_set_command, queue_pause_command,
     queue_resume_command, queue_retry_command, queue_delete_command;
+// key.c
+extern const struct command key_add_command, key_list_command, key_revoke_command;
 // stats.c, top.c, backup.c, verify.c
 extern const struct command ping_command, stats_command, top_command, backup_command, verify_command;
 

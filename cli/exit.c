@@ -22,6 +22,8 @@ static const struct {
     {"scheduler_unavailable", EXIT_CODE_UNAVAILABLE},
     {"storage_unavailable", EXIT_CODE_UNAVAILABLE},
     {"bad_reply", EXIT_CODE_PROTOCOL},
+    {"too_many_requests", EXIT_CODE_TEMPFAIL},
+    {"unauthorized", EXIT_CODE_NOPERM},
     {"forbidden", EXIT_CODE_NOPERM},
     {"internal", EXIT_CODE_SOFTWARE},
 };

@@ -13,8 +13,9 @@ static const struct command *const commands[] = {
     &ingest_command,       &status_command,      &watch_command,        &list_command,
     &cancel_command,       &retry_command,       &queue_list_command,   &queue_show_command,
     &queue_set_command,    &queue_pause_command, &queue_resume_command, &queue_retry_command,
-    &queue_delete_command, &stats_command,       &backup_command,       &verify_command,
-    &top_command,          &ping_command,
+    &queue_delete_command, &key_add_command,     &key_list_command,     &key_revoke_command,
+    &stats_command,        &backup_command,      &verify_command,       &top_command,
+    &ping_command,
 };
 
 // The command that the words begin with, and how many of them are its name.
@@ -35,7 +36,7 @@ static const struct command *find(char *const *words, size_t *taken)
 
 static int unknown(char *const *words)
 {
-    bool group = strcmp(words[0], "queue") == 0 && words[1];
+    bool group = (strcmp(words[0], "queue") == 0 || strcmp(words[0], "key") == 0) && words[1];
     say("\"%s%s%.64s\" is not a command; see sluice help", words[0], group ? " " : "", group ? words[1] : "");
     return EXIT_CODE_USAGE;
 }

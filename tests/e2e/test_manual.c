@@ -190,7 +190,8 @@ Test(manual, completion)
     char *got = complete(
         sluice, "try sluice s; try sluice queue re; try sluice top --; try sluice queue set mail --m; "
                 "try sluice ingest --priority ''; try sluice list --status c; "
-                "try sluice ingest --queue ''; try sluice queue show m; try sluice help w");
+                "try sluice ingest --queue ''; try sluice queue show m; try sluice help w; "
+                "try sluice key re; try sluice key add shop --ro; try sluice key add --role op");
     cr_assert_str_eq(got,
                      "stats status\n"
                      "resume retry\n"
@@ -200,7 +201,10 @@ Test(manual, completion)
                      "cancelled completed\n"
                      "default mail\n"
                      "mail\n"
-                     "watch\n",
+                     "watch\n"
+                     "revoke\n"
+                     "--role\n"
+                     "operate\n",
                      "%s", got);
     free(got);
     sluice_end(sluice);
