@@ -27,10 +27,11 @@ def run(command, seconds):
     return [float(word) for word in match[1].split()]
 
 
-def wrk(url, connections, seconds, body=None):
+def wrk(url, connections, seconds, body=None, headers=None):
     """GET, or POST of a file."""
+    given = [word for name, value in (headers or {}).items() for word in ("-H", f"{name}: {value}")]
     command = ["wrk", f"-t{min(WRK_THREADS, connections)}", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s",
-               "-s", HERE / "load.lua", url, *(["--", body] if body else [])]
+               *given, "-s", HERE / "load.lua", url, *(["--", body] if body else [])]
     rate, requests, p50, p99, errors = run(command, seconds)
     if errors:
         raise Trouble(f"{errors:.0f} of {requests:.0f} requests to {url} failed")
@@ -56,12 +57,12 @@ def observed(programs, load):
     return sample
 
 
-def ask(port, method, path, body=None):
+def ask(port, method, path, body=None, headers=None):
     """One request: the answer's body, which must be a good one."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         text = json.dumps(body) if body is not None else None
-        connection.request(method, path, text, {"Content-Type": "application/json"} if text else {})
+        connection.request(method, path, text, (headers or {}) | ({"Content-Type": "application/json"} if text else {}))
         response = connection.getresponse()
         answer = response.read().decode()
     except (OSError, http.client.HTTPException) as error:

@@ -25,6 +25,8 @@ class Server:
 class Sluice(Server):
     name = "Sluice"
 
+    headers = {}
+
     def __init__(self, stage, *flags, data=None):
         self.stage = stage
         self.data = data or stage.dir / "data"
@@ -34,11 +36,15 @@ class Sluice(Server):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.gateway = stage.start(
-            "gateway", [stage.bin / "sluice-gateway", "--listen", self.url, "--scheduler", self.ipc], ready_fd=True)
+            "gateway", [stage.bin / "sluice-gateway", "--listen", self.url, "--scheduler", self.ipc, *self.gateway_flags()],
+            ready_fd=True)
         self.programs = [self.gateway, self.scheduler]
 
+    def gateway_flags(self):
+        return []
+
     def ask(self, method, path, body=None):
-        return json.loads(ask(self.port, method, path, body))
+        return json.loads(ask(self.port, method, path, body, self.headers))
 
     def queue(self, name="default"):
         return self.ask("GET", f"/queues/{name}")
@@ -47,6 +53,18 @@ class Sluice(Server):
         """All that a queue has ever been given, if none was cancelled."""
         queue = self.queue(name)
         return sum(queue["waiting"].values()) + sum(queue[key] for key in ("delayed", "in_flight", "completed", "failed"))
+
+
+class SluiceWithKeys(Sluice):
+    name = "Sluice, with a key of 100"
+
+    def gateway_flags(self):
+        file = self.stage.dir / "keys"
+        for number in range(100):
+            done = subprocess.run([self.stage.bin / "sluice", "key", "add", f"key-{number}", "--keys", file, "--role",
+                                   "submit,read", "--rate", "1000000/s"], capture_output=True, text=True, check=True)
+        self.headers = {"Authorization": f"Bearer {done.stdout.strip()}"}
+        return ["--keys", file]
 
 
 class Fixed(Server):
