@@ -93,6 +93,15 @@ enum err keys_open(const char *path, struct keys **out, struct fault *fault)
     return ERR_OK;
 }
 
+void keys_close(struct keys *keys)
+{
+    if (keys) {
+        ring_release(keys->ring);
+        pthread_mutex_destroy(&keys->lock);
+        free(keys);
+    }
+}
+
 enum err keys_reload(struct keys *keys, struct fault *fault)
 {
     struct key_ring *ring;

@@ -9,9 +9,10 @@
 struct keys;
 struct key_ring;
 
-// Those of a file (proto/key.h). They are there until the end of the process. ERR_STORAGE_IO,
-// ERR_INVALID_FIELD, ERR_NO_MEMORY.
+// Those of a file (proto/key.h). ERR_STORAGE_IO, ERR_INVALID_FIELD, ERR_NO_MEMORY.
 MUST_CHECK enum err keys_open(const char *path, struct keys **keys, struct fault *fault);
+// Passes that are not ended stay good. NULL is fine.
+void keys_close(struct keys *keys);
 // Reads the file again; a request that is under way goes on with what was in force when it came. On failure
 // all stay as they are. Errors as of keys_open.
 MUST_CHECK enum err keys_reload(struct keys *keys, struct fault *fault);

@@ -33,7 +33,7 @@ static void add_key(struct fixture *f, const char *name, const char *roles, cons
 static void write_keys(const struct fixture *f, const char *data, size_t len)
 {
     FILE *file = fopen(f->path, "w");
-    cr_assert(file && fwrite(data, 1, len, file) == len && fclose(file) == 0);
+    cr_assert(file && (len == 0 || fwrite(data, 1, len, file) == len) && fclose(file) == 0);
 }
 
 static void open_keys(struct fixture *f)
@@ -55,6 +55,7 @@ static struct fixture begin(void)
 
 static void end(struct fixture *f)
 {
+    keys_close(f->keys);
     buf_fini(&f->text);
     unlink(f->path);
 }
