@@ -104,7 +104,7 @@ static int describe(const struct settings *settings, const char *name, struct ke
     if (!roles_parse(settings->role, &key->roles)) {
         return refuse_option("role", settings->role, "submit, read and operate, with commas between them");
     }
-    if (settings->key_queues && !key_queues_parse(settings->key_queues, key)) {
+    if (settings->key_queues && key_queues_parse(settings->key_queues, key, NULL) != ERR_OK) {
         return refuse_option("queues", settings->key_queues, "1 to 16 names of queues");
     }
     if (settings->key_rate && (!rate_parse(settings->key_rate, &key->rate) || key->rate.count == 0)) {

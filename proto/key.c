@@ -71,19 +71,25 @@ bool key_has_queue(const struct key *key, const char *queue)
     return key->queue_count == 0 || i < key->queue_count;
 }
 
-bool key_queues_parse(const char *text, struct key *key)
+static enum err bad_queues(struct fault *fault)
+{
+    return fault_set(fault, ERR_INVALID_FIELD,
+                     "queues= wants 1 to %u names of queues with commas between them", SCOPE_QUEUES_MAX);
+}
+
+enum err key_queues_parse(const char *text, struct key *key, struct fault *fault)
 {
     char names[SCOPE_QUEUES_MAX][QUEUE_NAME_SIZE];
     size_t count = 0;
     for (const char *at = text;; at++) {
         size_t len = strcspn(at, ",");
         if (count == SCOPE_QUEUES_MAX || len >= QUEUE_NAME_SIZE) {
-            return false;
+            return bad_queues(fault);
         }
         memcpy(names[count], at, len);
         names[count][len] = '\0';
         if (!queue_name_valid(names[count])) {
-            return false;
+            return bad_queues(fault);
         }
         count++;
         at += len;
@@ -93,11 +99,11 @@ bool key_queues_parse(const char *text, struct key *key)
     }
     key->queues = calloc(count, sizeof(key->queues[0]));
     if (!key->queues) {
-        return false;
+        return fault_set(fault, ERR_NO_MEMORY, "out of memory");
     }
     memcpy(key->queues, names, count * sizeof(names[0]));
     key->queue_count = count;
-    return true;
+    return ERR_OK;
 }
 
 // ---- tokens ----
@@ -137,11 +143,7 @@ static enum err parse_limit(const char *word, struct key *key, struct fault *fau
     static const char queues[] = "queues=";
     static const char rate[] = "rate=";
     if (strncmp(word, queues, strlen(queues)) == 0 && key->queue_count == 0) {
-        return key_queues_parse(word + strlen(queues), key)
-                   ? ERR_OK
-                   : fault_set(fault, ERR_INVALID_FIELD,
-                               "queues= wants 1 to %u names of queues with commas between them",
-                               SCOPE_QUEUES_MAX);
+        return key_queues_parse(word + strlen(queues), key, fault);
     }
     if (strncmp(word, rate, strlen(rate)) == 0 && key->rate.count == 0) {
         return rate_parse(word + strlen(rate), &key->rate) && key->rate.count > 0

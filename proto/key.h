@@ -46,8 +46,8 @@ bool key_has_queue(const struct key *key, const char *queue);
 // "submit,read"; false, and nothing is set, for anything else.
 bool roles_parse(const char *text, unsigned *roles);
 void roles_format(unsigned roles, char text[static ROLES_TEXT_SIZE]);
-// "a,b" for key->queues, which must be empty. false, and nothing is set, for anything else or without memory.
-bool key_queues_parse(const char *text, struct key *key);
+// "a,b" for key->queues, which must be empty. On failure (ERR_INVALID_FIELD, ERR_NO_MEMORY) nothing is set.
+MUST_CHECK enum err key_queues_parse(const char *text, struct key *key, struct fault *fault);
 
 // A new token, and its hash. ERR_INTERNAL when the system has no random bytes.
 MUST_CHECK enum err key_mint(char token[static KEY_TOKEN_SIZE], unsigned char hash[static KEY_HASH_BYTES]);

@@ -4,6 +4,7 @@
 #include "common/conf.h"
 #include "gateway/answer.h"
 #include "gateway/api.h"
+#include "gateway/keys.h"
 #include "proto/reply.h"
 #include "scheduler/ipc_decode.h"
 #include "scheduler/settings.h"
@@ -12,6 +13,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 TestSuite(no_memory_parse, .init = memory_hook_libraries);
 
@@ -49,6 +51,8 @@ static const struct line lines[] = {
     {"{\"op\":\"list\",\"status\":\"failed\",\"priority\":\"HIGH\",\"queue\":\"mail\",\"limit\":9,\"cursor\":"
      "\"7\"}",
      OP_LIST, ERR_OK},
+    {"{\"op\":\"ingest\",\"priority\":\"HIGH\",\"ids\":[1,2],\"owner\":\"shop\"}", OP_INGEST, ERR_OK},
+    {"{\"op\":\"list\",\"owner\":\"shop\",\"queues\":[\"a\",\"b\"]}", OP_LIST, ERR_OK},
     {"{\"op\":\"cancel\",\"id\":\"" ID "\"}", OP_CANCEL, ERR_OK},
     {"{\"op\":\"retry\",\"id\":\"" ID "\"}", OP_RETRY, ERR_OK},
     {"{\"op\":\"queue.list\",\"limit\":3,\"cursor\":\"mail\"}", OP_QUEUE_LIST, ERR_OK},
@@ -105,6 +109,53 @@ Test(no_memory_parse, requests_of_every_kind_are_refused_as_a_whole)
         seen |= 1u << line.op;
     }
     cr_assert_eq(seen, (1u << (OP_STATS + 1)) - 1, "there are ops that were not tried");
+}
+
+// ---- keys ----
+
+#define HASH "4bcfacac2c376c7c07c29a4cdbfcf6bd3f048563a37894869a3a6c2358719727"
+#define OTHER "9b22e80adb3bf55f39495b11eb03e24b6000c23a4a050696e224a29879836cd1"
+
+static void use_keys(void *user, bool short_of)
+{
+    const char *path = user;
+    struct keys *keys;
+    struct fault fault = {0};
+    enum err err = keys_open(path, &keys, &fault);
+    expect(err, ERR_OK, short_of, &fault);
+    if (err != ERR_OK) {
+        return;
+    }
+    err = keys_reload(keys, &fault);
+    expect(err, ERR_OK, short_of, &fault);
+    cr_assert_eq(keys_count(keys), 2, "those before are in force");
+    keys_close(keys);
+}
+
+Test(no_memory_parse, keys_are_read_as_a_whole)
+{
+    static const char text[] = "shop submit " HASH " queues=a,b rate=1/s\ndesk read " OTHER "\n";
+    char path[] = "/tmp/sluice-keys-XXXXXX";
+    int fd = mkstemp(path);
+    cr_assert(fd >= 0 && write(fd, text, sizeof text - 1) == (ssize_t)sizeof text - 1 && close(fd) == 0);
+    cr_assert_gt(memory_exhaust(use_keys, path), 2 * 8);
+    unlink(path);
+}
+
+static void limit_request(void *user, bool short_of)
+{
+    struct request request = {.op = OP_LIST};
+    const struct pass pass = {.key = user};
+    enum err err = pass_limit(&pass, &request);
+    cr_assert(err == ERR_OK || (short_of && err == ERR_NO_MEMORY));
+    cr_assert_eq(request.scope != NULL, err == ERR_OK);
+    free(request.scope);
+}
+
+Test(no_memory_parse, a_request_is_limited_or_not_sent)
+{
+    struct key key = {.name = "shop", .roles = ROLE_SUBMIT};
+    cr_assert_gt(memory_exhaust(limit_request, &key), 1);
 }
 
 static void decode_message(void *user, bool short_of)
