@@ -110,7 +110,7 @@ build() {
     # shellcheck disable=SC2086 # the extra arguments are words
     logged "$prefix/configure.log" cmake -S "$source" -B "$build" "${generator[@]}" \
         -DCMAKE_BUILD_TYPE=None \
-        -DCMAKE_C_FLAGS="-O2 -g -fstack-protector-strong -fstack-clash-protection -D_FORTIFY_SOURCE=2" \
+        -DCMAKE_C_FLAGS="-O2 -g -fstack-protector-strong -fstack-clash-protection -D_FORTIFY_SOURCE=2 -ffile-prefix-map=$source=nng" \
         -DCMAKE_POSITION_INDEPENDENT_CODE=ON -DCMAKE_INSTALL_PREFIX="$prefix" -DCMAKE_INSTALL_LIBDIR=lib \
         -DBUILD_SHARED_LIBS=OFF -DNNG_ENABLE_TLS=ON -DNNG_TESTS=OFF -DNNG_TOOLS=OFF ${SLUICE_NNG_CMAKE_ARGS:-}
     logged "$prefix/build.log" cmake --build "$build" --parallel "$(nproc)"

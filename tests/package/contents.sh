@@ -27,7 +27,7 @@ dpkg-deb --control "$package" "$work/DEBIAN"
 triplet=$(basename "$(dirname "$(echo "$work"/usr/lib/*/libsluice.a)")")
 
 check "name" test "$(field Package)" = sluice
-for library in libc6 libcjson1 libcurl4 libsqlite3-0 libsystemd0 libuuid1 systemd; do
+for library in libc6 libcjson1 libcurl4 libsodium23 libsqlite3-0 libsystemd0 libuuid1 systemd; do
     check "Depends: $library" grep -qw -- "$library" <<<"$(field Depends)"
 done
 while read -r mode path; do
@@ -64,6 +64,7 @@ check "shlibs" grep -q '^libsluice 0 sluice' "$work/DEBIAN/shlibs"
 check "checksums" bash -c "cd '$work' && md5sum --check --quiet DEBIAN/md5sums"
 for binary in "$work"/usr/bin/* "$work"/usr/sbin/* "$work/usr/lib/$triplet"/libsluice.so.0; do
     check "$binary is stripped" test -z "$(readelf -S "$binary" | grep -F .debug_info)"
+    check "$binary tells nothing of where it was built" bash -c "! grep -q -F -e '$root' '$binary'"
     check "$binary has no RUNPATH" test -z "$(readelf -d "$binary" | grep -E 'RUNPATH|RPATH')"
 done
 check "units name /usr/sbin" grep -q '^ExecStart=/usr/sbin/sluice-gateway' "$work/lib/systemd/system/sluice-gateway.service"
