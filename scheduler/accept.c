@@ -60,6 +60,11 @@ static enum err check_deadline(struct loop *loop, const struct turn *t, struct a
     return ERR_OK;
 }
 
+static const char *owner_of(const struct request *request)
+{
+    return request->scope != NULL && request->scope->owner[0] != '\0' ? request->scope->owner : NULL;
+}
+
 enum err accept_ingest(struct loop *loop, struct turn *t, struct ipc_request *r)
 {
     const struct ingest_request *request = &r->request.ingest;
@@ -92,6 +97,7 @@ enum err accept_ingest(struct loop *loop, struct turn *t, struct ipc_request *r)
                                                     .now = t->wall,
                                                     .accepted_ns = admission->accepted_ns,
                                                     .trace = r->request.trace,
+                                                    .owner = owner_of(&r->request),
                                                     .only_replay = admission->only_replay};
     return ERR_OK;
 }

@@ -47,6 +47,9 @@ static void put_ingestion(const struct loop *loop, const struct ingestion_row *r
     buf_char(out, '"');
     field_put_string(out, "status", status_name(ingestion_status(row)));
     put_queue_name(loop, row->queue, out);
+    if (row->owner[0] != '\0') {
+        field_put_string(out, "owner", row->owner);
+    }
     field_put_string(out, "priority", priority_name(row->priority));
     field_put_time(out, "created_at", row->created);
     if (row->not_before.ms != 0) {
@@ -191,13 +194,17 @@ static void put_page(struct buf *out, size_t start, const struct ingestion_row *
     field_put_integer(out, "batches_total", row->batches);
 }
 
-static enum err put_status(struct loop *loop, const struct status_request *request, struct buf *out,
-                           size_t start)
+static enum err put_status(struct loop *loop, const struct status_request *request, const struct scope *scope,
+                           struct buf *out, size_t start)
 {
+    const struct reach reach = reach_of(scope, loop->engine);
     struct ingestion_row row;
     enum err err = store_find(loop->store, &request->id, &row);
     if (err != ERR_OK) {
         return err;
+    }
+    if (!reach_has(&reach, row.queue, row.owner)) {
+        return ERR_NOT_FOUND;
     }
     struct outlook outlook;
     struct mono now = mono_now();
@@ -223,23 +230,45 @@ static enum err put_status(struct loop *loop, const struct status_request *reque
 
 // ---- list ----
 
-static enum err put_list(struct loop *loop, const struct list_request *request, struct buf *out)
+// The scope, and of it the one queue that is asked for. Whether a queue that is not in the scope is there is
+// not said.
+static enum err reach_of_list(const struct loop *loop, const struct list_request *request,
+                              const struct scope *scope, struct reach *reach)
 {
-    int64_t queue = 0;
-    if (request->has_queue) {
-        enum err err = engine_find_queue(loop->engine, request->queue, &queue);
-        if (err != ERR_OK) {
-            return err;
-        }
+    int64_t queue;
+    *reach = reach_of(scope, loop->engine);
+    if (!request->has_queue) {
+        return ERR_OK;
+    }
+    if (!scope_has_queue(scope, request->queue)) {
+        *reach = (struct reach){.owner = ""};
+        return ERR_OK;
+    }
+    enum err err = engine_find_queue(loop->engine, request->queue, &queue);
+    if (err == ERR_OK) {
+        reach_narrow(reach, queue);
+    }
+    return err;
+}
+
+static enum err put_list(struct loop *loop, const struct list_request *request, const struct scope *scope,
+                         struct buf *out)
+{
+    struct reach reach;
+    enum err err = reach_of_list(loop, request, scope, &reach);
+    if (err != ERR_OK) {
+        return err;
     }
     struct ingestion_row *rows = calloc(request->limit, sizeof *rows);
     if (rows == NULL) {
         return ERR_NO_MEMORY;
     }
-    size_t count = request->limit;
+    size_t count = reach_empty(&reach) ? 0 : request->limit;
     int64_t before = request->cursor == 0 ? INT64_MAX : (int64_t)request->cursor;
     int64_t next = 0;
-    enum err err = store_list(loop->store, request, queue, before, rows, &count, &next);
+    if (count > 0) {
+        err = store_list(loop->store, request, &reach, before, rows, &count, &next);
+    }
     if (err == ERR_OK) {
         reply_open(out);
         buf_str(out, ",\"ingestions\":[");
@@ -326,16 +355,16 @@ void answer(struct loop *loop, const struct request *request, struct buf *out)
         break;
     case OP_STATUS: {
         store_begin_reading(loop->store); // reply_all ends it
-        enum err err = put_status(loop, &request->status, out, start);
+        enum err err = put_status(loop, &request->status, request->scope, out, start);
         if (err == ERR_NOT_FOUND) {
-            reply_failed(out, start, err, "there is no ingestion with this ID");
+            reply_failed(out, start, err, NO_INGESTION);
         } else if (err != ERR_OK) {
             reply_failed(out, start, err, "the store cannot be read");
         }
         break;
     }
     case OP_LIST: {
-        enum err err = put_list(loop, &request->list, out);
+        enum err err = put_list(loop, &request->list, request->scope, out);
         if (err == ERR_UNKNOWN_QUEUE) {
             struct fault fault;
             (void)fault_set(&fault, err, "there is no queue \"%s\"", request->list.queue);
@@ -355,7 +384,7 @@ void answer(struct loop *loop, const struct request *request, struct buf *out)
         answer_metrics(loop, out);
         break;
     case OP_QUEUE_LIST:
-        answer_queues(loop, &request->queue_list, out);
+        answer_queues(loop, &request->queue_list, request->scope, out);
         break;
     case OP_INGEST:
     case OP_CANCEL:

@@ -126,12 +126,30 @@ enum err answer_queue(const struct loop *loop, const char *name, struct buf *out
     return err;
 }
 
-void answer_queues(const struct loop *loop, const struct queue_list_request *request, struct buf *out)
+// The index of the first queue from `at` on that is in the scope; how many there are when there is none.
+static size_t next_in_scope(const struct engine *engine, const struct scope *scope, size_t at)
+{
+    size_t next = engine_queues(engine);
+    if (scope == NULL || scope->queue_count == 0) {
+        return at;
+    }
+    for (size_t i = 0; i < scope->queue_count; i++) {
+        int64_t id;
+        bool there = engine_find_queue(engine, scope->queues[i], &id) == ERR_OK;
+        size_t its = there ? engine_after_name(engine, scope->queues[i]) - 1 : next;
+        next = its >= at && its < next ? its : next;
+    }
+    return next;
+}
+
+void answer_queues(const struct loop *loop, const struct queue_list_request *request,
+                   const struct scope *scope, struct buf *out)
 {
     size_t start = out->len;
     struct mono now = mono_now();
     size_t count = engine_queues(loop->engine);
     size_t at = request->cursor[0] != '\0' ? engine_after_name(loop->engine, request->cursor) : 0;
+    at = next_in_scope(loop->engine, scope, at);
     size_t shown = 0;
     struct queue_view view = {.name = ""};
     reply_open(out);
@@ -143,7 +161,7 @@ void answer_queues(const struct loop *loop, const struct queue_list_request *req
         }
         put_queue(loop, &view, out);
         shown++;
-        at++;
+        at = next_in_scope(loop->engine, scope, at + 1);
     }
     buf_str(out, "],\"next_cursor\":");
     if (at < count && shown > 0) {

@@ -18,13 +18,25 @@ static enum err refuse_unknown(struct ipc_request *r, const char *queue)
 
 // ---- ingestions ----
 
+// The ingestion that a request is about; ERR_NOT_FOUND also when it is not in the request's scope.
+static enum err find_in_scope(struct loop *loop, const struct request *request, struct ingestion_row *row)
+{
+    const struct reach reach = reach_of(request->scope, loop->engine);
+    enum err err = store_find(loop->store, &request->ingestion.id, row);
+    return err == ERR_OK && !reach_has(&reach, row->queue, row->owner) ? ERR_NOT_FOUND : err;
+}
+
 static enum err cancel(struct loop *loop, const struct turn *t, struct ipc_request *r)
 {
+    struct ingestion_row row;
     struct removal removal;
-    enum err err = store_cancel(loop->store, &r->request.ingestion.id, t->wall,
-                                engine_age(loop->engine, t->now), &removal);
+    enum err err = r->request.scope != NULL ? find_in_scope(loop, &r->request, &row) : ERR_OK;
+    if (err == ERR_OK) {
+        err = store_cancel(loop->store, &r->request.ingestion.id, t->wall, engine_age(loop->engine, t->now),
+                           &removal);
+    }
     if (err == ERR_NOT_FOUND) {
-        return refuse(r, err, "there is no ingestion with this ID");
+        return refuse(r, err, NO_INGESTION);
     }
     if (err == ERR_ALREADY_FINISHED) {
         return refuse(r, err, "all batches of this ingestion have ended: there is nothing left to cancel");
@@ -39,9 +51,9 @@ static enum err retry(struct loop *loop, struct ipc_request *r)
 {
     struct ingestion_row row;
     struct queue_view queue;
-    enum err err = store_find(loop->store, &r->request.ingestion.id, &row);
+    enum err err = find_in_scope(loop, &r->request, &row);
     if (err == ERR_NOT_FOUND) {
-        return refuse(r, err, "there is no ingestion with this ID");
+        return refuse(r, err, NO_INGESTION);
     }
     if (err != ERR_OK || row.progress[STATUS_FAILED] == 0) {
         return err;

@@ -176,9 +176,11 @@ static void log_insert(const struct insert *insert, const char *event)
     char id[ID_TEXT_SIZE];
     char trace[TRACE_TEXT_SIZE];
     if (log_access_on()) {
+        const char *owner = insert->owner;
         id_format(&insert->ingestion, id);
-        log_access("accept", event, "ingestion=%s queue=%s priority=%s ids=%u %s", id, insert->request->queue,
-                   priority_name(insert->request->priority), insert->request->ids.count,
+        log_access("accept", event, "ingestion=%s queue=%s priority=%s ids=%u%s%s %s", id,
+                   insert->request->queue, priority_name(insert->request->priority),
+                   insert->request->ids.count, owner != NULL ? " owner=" : "", owner != NULL ? owner : "",
                    trace_text(insert->trace, trace));
     }
 }

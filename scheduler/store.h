@@ -14,6 +14,7 @@
 #include "common/buf.h"
 #include "proto/request.h"
 #include "scheduler/model.h"
+#include "scheduler/reach.h"
 
 struct store;
 
@@ -133,6 +134,7 @@ struct insert {
     struct wall now;
     int64_t accepted_ns;       // now, on the age clock
     bool only_replay;          // nothing new is to be made
+    const char *owner;         // whose it becomes; NULL: nobody's; borrowed
     const struct trace *trace; // what is kept of it beside its content; NULL: nothing; borrowed
     // out
     enum insert_result result;
@@ -143,8 +145,9 @@ struct insert {
 // Adds ingestions, in order. The same ID, or the same idempotency key, with the same content is a replay of
 // what is there (also of one earlier in the array); with other content it is refused in `result`. An ID that
 // is there counts before a key. With only_replay, what would be new is INSERT_NO_ROOM instead. The content is
-// ids, priority, queue (by its name), not_before and deadline. What has a not_before after `now` goes into
-// the time index and not among the waiting.
+// ids, priority, queue (by its name), not_before and deadline, and of an ID its owner, too; a key is one of
+// its owner's, and the same key of another owner (or of nobody) is another key. What has a not_before after
+// `now` goes into the time index and not among the waiting.
 MUST_CHECK enum err store_insert(struct store *store, struct insert *inserts, size_t count);
 
 struct dispatch_row {
@@ -252,6 +255,7 @@ struct ingestion_row {
     int64_t seq;
     struct id id;
     int64_t queue;
+    char owner[OWNER_SIZE]; // "": nobody
     enum priority priority;
     uint32_t batch_size;
     uint32_t ids;     // how many
@@ -301,10 +305,11 @@ MUST_CHECK enum err store_seq_accepted_by(struct store *store, int64_t accepted_
 MUST_CHECK enum err store_count_before(struct store *store, int64_t queue, const struct place *place,
                                        uint64_t *count);
 
-// Up to *count ingestions that match (queue 0: any), newest first, with seq < before (INT64_MAX: from the
-// newest). Looks at a bounded number of rows; *next becomes the seq to go on from, 0 when there is nothing
-// more. Rows go into `rows`.
-MUST_CHECK enum err store_list(struct store *store, const struct list_request *filter, int64_t queue,
-                               int64_t before, struct ingestion_row *rows, size_t *count, int64_t *next);
+// Up to *count ingestions in reach (NULL: all) that match, newest first, with seq < before (INT64_MAX: from
+// the newest). Of the filter only status and priority count: its queue is the reach's. Looks at a bounded
+// number of rows; *next becomes the seq to go on from, 0 when there is nothing more. Rows go into `rows`.
+MUST_CHECK enum err store_list(struct store *store, const struct list_request *filter,
+                               const struct reach *reach, int64_t before, struct ingestion_row *rows,
+                               size_t *count, int64_t *next);
 
 #endif

@@ -104,7 +104,8 @@ static enum err read_ingestion(sqlite3_stmt *stmt, struct ingestion *ingestion)
         .expired = (ingestion->marks & MARK_EXPIRED) != 0,
     };
     bool sound =
-        column_id(stmt, 1, &row->id) && column_priority(stmt, 3, &row->priority) && row->batch_size > 0;
+        column_id(stmt, 1, &row->id) && column_priority(stmt, 3, &row->priority) && row->batch_size > 0 &&
+        (sqlite3_column_type(stmt, 17) == SQLITE_NULL || column_text(stmt, 17, row->owner, OWNER_SIZE));
     uint64_t started = 0;
     for (int i = 0; i < (int)(sizeof stored / sizeof stored[0]); i++) {
         row->progress[stored[i]] = column_u32(stmt, 13 + i);
@@ -265,15 +266,16 @@ enum err store_seq_accepted_by(struct store *store, int64_t accepted_ns, int64_t
 
 // ---- lists ----
 
-static bool matches(const struct list_request *filter, int64_t queue, const struct ingestion_row *row)
+static bool matches(const struct list_request *filter, const struct reach *reach,
+                    const struct ingestion_row *row)
 {
-    return (queue == 0 || row->queue == queue) &&
+    return reach_has(reach, row->queue, row->owner) &&
            (!filter->has_priority || row->priority == filter->priority) &&
            (!filter->has_status || ingestion_status(row) == filter->status);
 }
 
-enum err store_list(struct store *store, const struct list_request *filter, int64_t queue, int64_t before,
-                    struct ingestion_row *rows, size_t *count, int64_t *next)
+enum err store_list(struct store *store, const struct list_request *filter, const struct reach *reach,
+                    int64_t before, struct ingestion_row *rows, size_t *count, int64_t *next)
 {
     sqlite3_stmt *stmt = BIND(store, STMT_LIST, before);
     size_t n = 0;
@@ -292,7 +294,7 @@ enum err store_list(struct store *store, const struct list_request *filter, int6
             break;
         }
         looked_at = ingestion.row.seq;
-        if (matches(filter, queue, &ingestion.row)) {
+        if (matches(filter, reach, &ingestion.row)) {
             rows[n++] = ingestion.row;
         }
     }

@@ -288,8 +288,21 @@ static const char add_trace[] = "ALTER TABLE ingestion ADD COLUMN request_id TEX
 // Version 6: see queue_figures.
 static const char add_starting[] = "ALTER TABLE queue ADD COLUMN starting INTEGER NOT NULL DEFAULT 0;";
 
-const char *const store_schema_steps[] = {create_everything, add_queues, fewer_rows,
-                                          history,           add_trace,  add_starting};
+// Version 7: whose an ingestion is, by name; NULL: nobody's. A key is one of its owner's: the index has both.
+// An ingestion without an owner has no more bytes for it, and its key one, in the index.
+//
+// The column that was there was never written, and is of another type. To drop it SQLite writes the whole
+// table anew, in one transaction that the log has room for only on the disk: some 2 s and 140 MB of log for a
+// million ingestions. It writes zeros and ones as bytes there, some ten in a row, until the row is written
+// the next time. (To keep the column under another name would cost a byte of each ingestion for ever.)
+static const char add_owners[] = "DROP INDEX ingestion_key;"
+                                 "ALTER TABLE ingestion DROP COLUMN owner;"
+                                 "ALTER TABLE ingestion ADD COLUMN owner TEXT;"
+                                 "CREATE UNIQUE INDEX ingestion_key ON ingestion (idempotency_key, "
+                                 "ifnull(owner, '')) WHERE idempotency_key IS NOT NULL;";
+
+const char *const store_schema_steps[] = {create_everything, add_queues,   fewer_rows, history,
+                                          add_trace,         add_starting, add_owners};
 const int store_schema_version = sizeof store_schema_steps / sizeof store_schema_steps[0];
 
 int store_schema_migrate(sqlite3 *db, const char *const *steps, int from, int to)

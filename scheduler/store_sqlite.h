@@ -30,7 +30,7 @@
 
 #define INGESTION_COLUMNS                                                                                    \
     "seq, id, queue, priority, batch_size, id_count, batch_count, created_ms, accepted_ns, not_before_ms, "  \
-    "deadline_ms, marks, waiting, triggered, completed, failed, cancelled"
+    "deadline_ms, marks, waiting, triggered, completed, failed, cancelled, owner"
 
 // The blocks before ?3: large ones, then inside the one that it lies in smaller ones, and so on. Rows of a
 // level, the first block and the one after the last; `larger` and `own` are the sizes of blocks as powers of
@@ -126,11 +126,13 @@
       "INSERT INTO ingestion (queue, priority, batch_size, id_count, batch_count, created_ms, accepted_ns, " \
       "not_before_ms, deadline_ms, next_idx, waiting, marks, since, fresh, id, idempotency_key, ids, "       \
       "request_id, "                                                                                         \
-      "traceparent) VALUES "                                                                                 \
-      "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) ON CONFLICT DO " \
+      "traceparent, owner) VALUES "                                                                          \
+      "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) ON "        \
+      "CONFLICT DO "                                                                                         \
       "NOTHING")                                                                                             \
     X(FIND_ID, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE id = ?1")                                  \
-    X(FIND_KEY, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE idempotency_key = ?1")                    \
+    X(FIND_KEY,                                                                                              \
+      "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE idempotency_key = ?1 AND ifnull(owner, '') = ?2")   \
     X(FIND_SEQ, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE seq = ?1")                                \
     X(LIST, "SELECT " INGESTION_COLUMNS " FROM ingestion WHERE seq < ?1 AND id <> x'' ORDER BY seq DESC")    \
     X(NEWEST, "SELECT seq, accepted_ns, created_ms FROM ingestion WHERE seq <= ?1 ORDER BY seq DESC "        \
@@ -237,7 +239,7 @@
     X(DELETE_INGESTION, "DELETE FROM ingestion WHERE seq = ?1")                                              \
     X(DELETE_STUB, "DELETE FROM ingestion WHERE id = x''")                                                   \
     X(MAKE_STUB, "UPDATE ingestion SET id = x'', idempotency_key = NULL, ids = NULL, request_id = NULL, "    \
-                 "traceparent = NULL, finished_ns = NULL "                                                   \
+                 "traceparent = NULL, owner = NULL, finished_ns = NULL "                                     \
                  "WHERE seq = ?1")                                                                           \
     X(NEXT_GONE, "SELECT seq, batches, chunks FROM gone WHERE seq > 0 ORDER BY seq LIMIT 1")                 \
     X(SAVE_GONE, "INSERT INTO gone (seq, batches, chunks) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET "    \

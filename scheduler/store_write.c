@@ -7,10 +7,16 @@
 
 // ---- ingestions ----
 
-// What is there under the ID or else under the key, and the result if it says something else.
-static enum err find_earlier(struct store *store, const struct ingest_request *request, bool *found,
+static const char *owner_of(const struct insert *insert)
+{
+    return insert->owner != NULL ? insert->owner : "";
+}
+
+// What is there under the ID or else under the owner's key, and the result if it says something else.
+static enum err find_earlier(struct store *store, const struct insert *insert, bool *found,
                              struct ingestion *ingestion, enum insert_result *reused)
 {
+    const struct ingest_request *request = insert->request;
     sqlite3_stmt *stmt = store->statements[STMT_FIND_ID];
     bind_id(stmt, 1, &request->id);
     *reused = INSERT_ID_REUSED;
@@ -18,6 +24,7 @@ static enum err find_earlier(struct store *store, const struct ingest_request *r
     if (err == ERR_OK && !*found && request->idempotency_key != NULL) {
         stmt = store->statements[STMT_FIND_KEY];
         sqlite3_bind_text(stmt, 1, request->idempotency_key, -1, SQLITE_STATIC);
+        sqlite3_bind_text(stmt, 2, owner_of(insert), -1, SQLITE_STATIC);
         *reused = INSERT_KEY_REUSED;
         err = find_ingestion(stmt, found, ingestion);
     }
@@ -43,7 +50,8 @@ static enum err same_content(struct store *store, const struct ingestion_row *ro
 {
     const struct ingest_request *request = insert->request;
     *same = row->priority == request->priority && row->ids == request->ids.count &&
-            row->not_before.ms == request->not_before.ms && row->deadline.ms == request->deadline.ms;
+            row->not_before.ms == request->not_before.ms && row->deadline.ms == request->deadline.ms &&
+            strcmp(row->owner, owner_of(insert)) == 0;
     enum err err = *same ? same_queue(store, row->queue, insert, same) : ERR_OK;
     return err == ERR_OK && *same ? ids_same(store, row->seq, &request->ids, same) : err;
 }
@@ -53,7 +61,7 @@ static enum err compare(struct store *store, struct insert *insert)
 {
     struct ingestion earlier;
     bool found;
-    enum err err = find_earlier(store, insert->request, &found, &earlier, &insert->result);
+    enum err err = find_earlier(store, insert, &found, &earlier, &insert->result);
     if (err != ERR_OK) {
         return err;
     }
@@ -123,6 +131,7 @@ static enum err insert_ingestion(struct store *store, struct insert *insert, boo
     }
     bind_given(stmt, 17, insert->trace != NULL ? insert->trace->request_id : "");
     bind_given(stmt, 18, insert->trace != NULL ? insert->trace->traceparent : "");
+    bind_given(stmt, 19, owner_of(insert));
     err = stmt_run(stmt);
     *made = err == ERR_OK && sqlite3_changes(store->db) == 1;
     if (!*made) {

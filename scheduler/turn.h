@@ -106,13 +106,17 @@ void reply_leases(struct loop *loop, struct lease_grant *grants);
 
 // ---- answer.c, answer_queue.c ----
 
+// What is said of one that is not in the scope as well: nobody can tell the two apart.
+#define NO_INGESTION "there is no ingestion with this ID"
 // Appends the reply line of a request that only asks.
 void answer(struct loop *loop, const struct request *request, struct buf *out);
 // Appends the state after a request that changed something. When it cannot be told nothing is appended: the
 // store cannot be read, or memory ran short.
 MUST_CHECK enum err answer_ingestion(struct loop *loop, const struct id *id, struct buf *out);
 MUST_CHECK enum err answer_queue(const struct loop *loop, const char *name, struct buf *out);
-void answer_queues(const struct loop *loop, const struct queue_list_request *request, struct buf *out);
+// scope may be NULL.
+void answer_queues(const struct loop *loop, const struct queue_list_request *request,
+                   const struct scope *scope, struct buf *out);
 // One queue as a JSON object.
 void put_queue(const struct loop *loop, const struct queue_view *view, struct buf *out);
 

@@ -4,6 +4,8 @@
 
 #include <stdio.h>
 
+_Static_assert(OWNER_SIZE == 65, "the SQL below names it by number");
+
 // Its columns: queue, seq, index (each NULL when it is not about one), and how many a counter says and there
 // are (NULL when `text` says it all).
 struct contradiction {
@@ -59,6 +61,9 @@ static const struct contradiction table[] = {
      "AND "
      "NOT EXISTS (SELECT 1 FROM deadline d WHERE d.queue = i.queue AND d.due_ms = i.deadline_ms AND "
      "d.seq = i.seq)"},
+    {VERIFY_ROWS, "its owner has no name",
+     "SELECT queue, seq, NULL, NULL, NULL FROM ingestion i WHERE owner IS NOT NULL AND "
+     "length(CAST(owner AS BLOB)) NOT BETWEEN 1 AND 64"},
     // queues
     {VERIFY_ROWS, "its queue is neither there nor was it deleted",
      "SELECT queue, seq, NULL, NULL, NULL FROM ingestion i WHERE NOT EXISTS (SELECT 1 FROM queue q WHERE "
@@ -84,7 +89,7 @@ static const struct contradiction table[] = {
     {VERIFY_ROWS,
      "what the newest ingestion left says that something of it is still to be done, or is not alone",
      "SELECT queue, seq, NULL, NULL, NULL FROM ingestion i WHERE id = x'' AND (idempotency_key IS NOT NULL "
-     "OR "
+     "OR owner IS NOT NULL OR "
      "ids IS NOT NULL OR fresh IS NOT NULL OR finished_ns IS NOT NULL OR waiting > 0 OR triggered > 0 OR "
      "EXISTS (SELECT 1 FROM ingestion o WHERE o.id = x'' AND o.seq <> i.seq))"},
     // retries by hand

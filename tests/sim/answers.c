@@ -2,6 +2,7 @@
 #include "tests/sim/check.h"
 
 #include "scheduler/rate.h"
+#include "scheduler/turn.h"
 
 #include <cjson/cJSON.h>
 #include <inttypes.h>
@@ -26,7 +27,13 @@ static double number_of(const cJSON *object, const char *name)
 
 // ---- ingest ----
 
-static void check_ingest(const struct ingest_request *request, const char *line, size_t len)
+static const char *owner_of(const struct scope *scope)
+{
+    return scope != NULL ? scope->owner : "";
+}
+
+static void check_ingest(const struct ingest_request *request, const struct scope *scope, const char *line,
+                         size_t len)
 {
     const struct model_ingestion *ingestion = model_by_id(&request->id);
     if (!has(line, len, "\"ok\":true")) {
@@ -34,9 +41,11 @@ static void check_ingest(const struct ingest_request *request, const char *line,
         return;
     }
     if (ingestion == NULL && request->idempotency_key != NULL) {
-        ingestion = model_by_key(request->idempotency_key);
+        ingestion = model_by_key(request->idempotency_key, owner_of(scope));
     }
     CHECK(ingestion != NULL, "an ingestion is acknowledged, and is not there: %.*s", (int)len, line);
+    CHECK(strcmp(ingestion->owner, owner_of(scope)) == 0, "%" PRId64 " is \"%s\"'s, and answered to \"%s\"",
+          ingestion->seq, ingestion->owner, owner_of(scope));
     char id[ID_TEXT_SIZE];
     id_format(&ingestion->id, id);
     CHECK(has(line, len, id), "an ingestion is answered with another ID: %.*s", (int)len, line);
@@ -98,6 +107,12 @@ static void check_eta(const struct model_queue *queue, const struct model_ingest
     }
 }
 
+static void check_owner(const struct model_ingestion *ingestion, const cJSON *shown)
+{
+    CHECK(strcmp(text_of(shown, "owner"), ingestion->owner) == 0, "%" PRId64 " is \"%s\"'s, not \"%s\"'s",
+          ingestion->seq, text_of(shown, "owner"), ingestion->owner);
+}
+
 static void check_batch(const struct model_ingestion *ingestion, uint32_t index, const cJSON *batch)
 {
     const struct model_batch *known = &ingestion->batch[index];
@@ -125,11 +140,13 @@ static void check_batch(const struct model_ingestion *ingestion, uint32_t index,
           index);
 }
 
-static void check_status(const struct id *id, const char *line, size_t len)
+static void check_status(const struct id *id, const struct scope *scope, const char *line, size_t len)
 {
+    static const char unknown[] = "{\"error\":{\"code\":\"not_found\",\"message\":\"" NO_INGESTION "\"}}";
     const struct model_ingestion *ingestion = model_by_id(id);
-    if (ingestion == NULL) {
-        CHECK(has(line, len, "not_found"), "a status of what is not there: %.*s", (int)len, line);
+    if (ingestion == NULL || !model_in_scope(scope, ingestion)) {
+        CHECK(len == sizeof unknown - 1 && memcmp(line, unknown, len) == 0,
+              "a status of what is not there: %.*s", (int)len, line);
         return;
     }
     cJSON *reply = cJSON_ParseWithLength(line, len);
@@ -139,6 +156,7 @@ static void check_status(const struct id *id, const char *line, size_t len)
     CHECK(strcmp(text_of(reply, "status"), status_name(model_status(ingestion))) == 0,
           "%" PRId64 " is %s, not %s", ingestion->seq, text_of(reply, "status"),
           status_name(model_status(ingestion)));
+    check_owner(ingestion, reply);
     const struct model_queue *queue = model_queue_named(ingestion->queue_name);
     queue =
         queue != NULL && queue->id == ingestion->queue ? queue : NULL; // it was deleted, perhaps made anew
@@ -182,29 +200,100 @@ static void check_queue_reply(const char *name, const char *line, size_t len)
     cJSON_Delete(reply);
 }
 
-// The newest that match, without a gap.
-static void check_list(const struct list_request *request, const char *line, size_t len)
+// The newest that matches of those with a lower seq; NULL when there is none.
+static const struct model_ingestion *next_listed(const struct list_request *request,
+                                                 const struct scope *scope, int64_t before)
 {
+    const struct model_queue *queue = request->has_queue ? model_queue_named(request->queue) : NULL;
+    const struct model_ingestion *next = NULL;
+    for (size_t i = 0; i < model.used; i++) {
+        const struct model_ingestion *one = &model.ingestions[i];
+        bool matches = one->there && (!request->has_status || model_status(one) == request->status) &&
+                       (!request->has_queue || (queue != NULL && one->queue == queue->id)) &&
+                       model_in_scope(scope, one);
+        next = matches && one->seq < before && (next == NULL || one->seq > next->seq) ? one : next;
+    }
+    return next;
+}
+
+// The newest that match, without a gap.
+static void check_list(const struct list_request *request, const struct scope *scope, const char *line,
+                       size_t len)
+{
+    if (request->has_queue && model_queue_named(request->queue) == NULL &&
+        scope_has_queue(scope, request->queue)) {
+        CHECK(has(line, len, "unknown_queue"), "a list of a queue that is not there: %.*s", (int)len, line);
+        return;
+    }
     cJSON *reply = cJSON_ParseWithLength(line, len);
     const cJSON *item;
     int64_t before = INT64_MAX;
+    uint32_t count = 0;
     CHECK(reply != NULL && has(line, len, "\"ok\":true"), "no list: %.*s", (int)len, line);
     cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(reply, "ingestions"))
     {
-        const struct model_ingestion *next = NULL;
+        const struct model_ingestion *next = next_listed(request, scope, before);
         struct id id;
-        for (size_t i = 0; i < model.used; i++) {
-            const struct model_ingestion *one = &model.ingestions[i];
-            bool matches = one->there && (!request->has_status || model_status(one) == request->status);
-            next = matches && one->seq < before && (next == NULL || one->seq > next->seq) ? one : next;
-        }
         CHECK(next != NULL && id_parse(text_of(item, "ingestion_id"), ID_TEXT_SIZE - 1, &id) &&
                   id_equal(&id, &next->id),
               "the list has %s where %" PRId64 " should be", text_of(item, "ingestion_id"),
               next != NULL ? next->seq : 0);
+        check_owner(next, item);
         before = next->seq;
+        count++;
     }
+    // A page looks at more rows than the model has.
+    CHECK(count == request->limit || next_listed(request, scope, before) == NULL,
+          "the list ends before %" PRId64, before);
     cJSON_Delete(reply);
+}
+
+// The first name behind this one, of the queues that are there and in the scope; NULL when there is none.
+static const char *next_name(const struct scope *scope, const char *after)
+{
+    const char *next = NULL;
+    for (size_t i = 0; i < MODEL_QUEUES; i++) {
+        const struct model_queue *queue = &model.queues[i];
+        bool fits = queue->there && scope_has_queue(scope, queue->name) && strcmp(queue->name, after) > 0;
+        next = fits && (next == NULL || strcmp(queue->name, next) < 0) ? queue->name : next;
+    }
+    return next;
+}
+
+static void check_queues(const struct queue_list_request *request, const struct scope *scope,
+                         const char *line, size_t len)
+{
+    cJSON *reply = cJSON_ParseWithLength(line, len);
+    const cJSON *item;
+    const char *last = request->cursor;
+    uint32_t count = 0;
+    CHECK(reply != NULL && has(line, len, "\"ok\":true"), "no queues: %.*s", (int)len, line);
+    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(reply, "queues"))
+    {
+        const char *next = next_name(scope, last);
+        CHECK(next != NULL && strcmp(text_of(item, "name"), next) == 0,
+              "the queues have %s where %s should be", text_of(item, "name"),
+              next != NULL ? next : "nothing");
+        last = next;
+        count++;
+    }
+    bool more = next_name(scope, last) != NULL;
+    CHECK(count <= request->limit && (count == request->limit || !more) &&
+              strcmp(text_of(reply, "next_cursor"), more ? last : "") == 0,
+          "the queues end at %s, and go on from \"%s\"", last, text_of(reply, "next_cursor"));
+    cJSON_Delete(reply);
+}
+
+// A cancel or retry that was carried out shows the ingestion, or says so in short.
+static void check_changed(const struct id *id, const char *line, size_t len)
+{
+    const struct model_ingestion *ingestion = model_by_id(id);
+    if (has(line, len, "\"ingestion_id\"")) {
+        cJSON *reply = cJSON_ParseWithLength(line, len);
+        CHECK(reply != NULL && ingestion != NULL, "what was changed is not there: %.*s", (int)len, line);
+        check_owner(ingestion, reply);
+        cJSON_Delete(reply);
+    }
 }
 
 // ---- leases ----
@@ -251,16 +340,16 @@ void answer_check(const struct request *request, const char *line, size_t len)
     }
     switch (request->op) {
     case OP_INGEST:
-        check_ingest(&request->ingest, line, len);
+        check_ingest(&request->ingest, request->scope, line, len);
         break;
     case OP_STATUS:
-        check_status(&request->status.id, line, len);
+        check_status(&request->status.id, request->scope, line, len);
         break;
     case OP_QUEUE_GET:
         check_queue_reply(request->queue.name, line, len);
         break;
     case OP_LIST:
-        check_list(&request->list, line, len);
+        check_list(&request->list, request->scope, line, len);
         break;
     case OP_LEASE:
         check_lease(&request->lease, line, len);
@@ -271,6 +360,11 @@ void answer_check(const struct request *request, const char *line, size_t len)
         break;
     case OP_CANCEL:
     case OP_RETRY:
+        check_changed(&request->ingestion.id, line, len);
+        break;
+    case OP_QUEUE_LIST:
+        check_queues(&request->queue_list, request->scope, line, len);
+        break;
     case OP_QUEUE_DELETE:
     case OP_QUEUE_PAUSE:
     case OP_QUEUE_RESUME:
@@ -279,7 +373,6 @@ void answer_check(const struct request *request, const char *line, size_t len)
     case OP_NACK:
     case OP_EXTEND:
     case OP_PING:
-    case OP_QUEUE_LIST:
     case OP_STATS:
     case OP_BACKUP:
     case OP_METRICS:

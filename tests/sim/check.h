@@ -21,6 +21,8 @@ void check_rate_changed(struct model_queue *queue);
 
 // What a worker said about a lease is being carried out: its request. NULL: not so.
 extern const struct request *check_settling;
+// A cancel or retry is being carried out of what is not in its scope: it changes nothing.
+extern bool check_out_of_scope;
 
 void check_insert(const struct insert *insert, size_t count);
 void check_finish(const struct finish_row *row);

@@ -10,13 +10,20 @@ const struct request *check_settling;
 
 // ---- ingesting ----
 
-static bool same_content(const struct model_ingestion *known, const struct ingest_request *request)
+static const char *owner_of(const struct insert *insert)
 {
+    return insert->owner != NULL ? insert->owner : "";
+}
+
+static bool same_content(const struct model_ingestion *known, const struct insert *insert)
+{
+    const struct ingest_request *request = insert->request;
     char text[512];
     size_t len = model_ids(known, 0, known->ids, text, sizeof text);
     return request->ids.len == len && memcmp(request->ids.text, text, len) == 0 &&
            known->priority == request->priority && strcmp(known->queue_name, request->queue) == 0 &&
-           known->not_before_ms == request->not_before.ms && known->deadline_ms == request->deadline.ms;
+           known->not_before_ms == request->not_before.ms && known->deadline_ms == request->deadline.ms &&
+           strcmp(known->owner, owner_of(insert)) == 0;
 }
 
 static enum insert_result expected_result(const struct insert *insert, const struct model_ingestion **known)
@@ -24,11 +31,12 @@ static enum insert_result expected_result(const struct insert *insert, const str
     const struct ingest_request *request = insert->request;
     *known = model_by_id(&request->id);
     if (*known != NULL) {
-        return same_content(*known, request) ? INSERT_REPLAYED : INSERT_ID_REUSED;
+        return same_content(*known, insert) ? INSERT_REPLAYED : INSERT_ID_REUSED;
     }
-    *known = request->idempotency_key != NULL ? model_by_key(request->idempotency_key) : NULL;
+    *known =
+        request->idempotency_key != NULL ? model_by_key(request->idempotency_key, owner_of(insert)) : NULL;
     if (*known != NULL) {
-        return same_content(*known, request) ? INSERT_REPLAYED : INSERT_KEY_REUSED;
+        return same_content(*known, insert) ? INSERT_REPLAYED : INSERT_KEY_REUSED;
     }
     return insert->only_replay ? INSERT_NO_ROOM : INSERT_NEW;
 }
@@ -71,6 +79,7 @@ static void add(const struct insert *insert, const struct model_queue *queue)
         .touched = touched,
     };
     memcpy(made->queue_name, queue->name, sizeof made->queue_name);
+    (void)snprintf(made->owner, sizeof made->owner, "%s", owner_of(insert));
     if (request->idempotency_key != NULL) {
         (void)snprintf(made->key, sizeof made->key, "%s", request->idempotency_key);
     }

@@ -3,6 +3,8 @@
 
 #include <inttypes.h>
 
+bool check_out_of_scope;
+
 // ---- cancel ----
 
 static bool retry_pending(const struct model_ingestion *ingestion)
@@ -48,6 +50,7 @@ void check_cancel(const struct id *id, int64_t age_ns, enum err result, const st
         return;
     }
     sim_note("cancel", ingestion->seq, (int64_t)result, 0);
+    CHECK(!check_out_of_scope, "%" PRId64 " is cancelled out of its scope", ingestion->seq);
     enum status status = model_status(ingestion);
     bool pending = status == STATUS_FAILED && retry_pending(ingestion);
     bool over = status == STATUS_COMPLETED || (status == STATUS_FAILED && !pending);
@@ -75,6 +78,7 @@ void check_ask_retry(int64_t queue, int64_t first_seq, int64_t last_seq)
 {
     model.retries = true;
     sim_note("asks to retry", queue, first_seq, last_seq);
+    CHECK(!check_out_of_scope, "%" PRId64 " is retried out of its scope", first_seq);
     for (size_t i = 0; i < model.used; i++) {
         struct model_ingestion *ingestion = &model.ingestions[i];
         if (!ingestion->there || ingestion->queue != queue || ingestion->seq < first_seq ||

@@ -88,6 +88,26 @@ static bool calm(void)
     return mono_before(sim.now, sim.calm_until);
 }
 
+// "": nobody
+static const char *some_owner(void)
+{
+    static const char *const owners[] = {"", "ann", "bob", "eve"};
+    return owners[sim_below(sizeof owners / sizeof owners[0])];
+}
+
+// Of what a request is about: of this owner, and mostly on some queues alone, which may not be there.
+static struct scope *some_scope(const char *owner)
+{
+    char queues[3][QUEUE_NAME_SIZE];
+    size_t count = sim_chance(3) ? 0 : 1 + sim_below(3);
+    for (size_t i = 0; i < count; i++) {
+        (void)snprintf(queues[i], sizeof queues[i], "%s", names[sim_below(NAMES)]);
+    }
+    struct scope *scope = scope_new(owner, (const char(*)[QUEUE_NAME_SIZE])queues, count);
+    CHECK(scope != NULL, "out of memory");
+    return scope;
+}
+
 static const char *some_name(void)
 {
     const char *name;
@@ -139,6 +159,7 @@ static struct id new_id(void)
 static struct sent {
     struct id id;
     char queue[QUEUE_NAME_SIZE];
+    const char *owner;
     enum priority priority;
     uint64_t first;
     uint32_t count;
@@ -165,6 +186,7 @@ static struct sent roll_ingest(void)
     static const char digits[] = "%" PRIu64;
     int64_t wall_ms = sim_wall().ms;
     struct sent made = {.id = new_id(),
+                        .owner = some_owner(),
                         .priority = (enum priority)sim_below(PRIORITIES),
                         .first = 1 + sim_below(UINT64_C(1) << (1 + sim_below(52))),
                         .count = 1 + (uint32_t)sim_below(MODEL_BATCHES)};
@@ -193,6 +215,7 @@ static void ingest(struct request *request)
         again.id = what.id;
         again.count = sim_chance(8) ? what.count : again.count;
         again.priority = sim_chance(8) ? what.priority : again.priority;
+        again.owner = sim_chance(4) ? what.owner : again.owner;
         again.deadline_ms = sim_chance(16) ? what.deadline_ms : again.deadline_ms;
         what = again;
     } else {
@@ -207,6 +230,7 @@ static void ingest(struct request *request)
                                     .deadline = {what.deadline_ms},
                                     .idempotency_key = what.key[0] != '\0' ? strdup(what.key) : NULL};
     memcpy(into->queue, what.queue, sizeof into->queue);
+    request->scope = what.owner[0] != '\0' || sim_chance(2) ? scope_new(what.owner, NULL, 0) : NULL;
     fill_ids(&into->ids, what.first, what.count);
 }
 
@@ -305,10 +329,34 @@ static void ask_about(struct request *request, enum op op)
         op = OP_STATUS;
     }
     request->op = op;
+    if (!calm() && sim_chance(3)) { // what is asked in a calm is about etas
+        request->scope = some_scope(ingestion != NULL && sim_chance(2) ? ingestion->owner : some_owner());
+    }
     if (op == OP_STATUS) {
         request->status = (struct status_request){.id = id, .limit = PAGE_DEFAULT};
     } else {
         request->ingestion.id = id;
+    }
+}
+
+static void ask_for_a_list(struct request *request, enum op op)
+{
+    request->op = op;
+    if (sim_chance(2)) {
+        request->scope = some_scope(op == OP_LIST ? some_owner() : "");
+    }
+    if (op == OP_LIST) {
+        request->list = (struct list_request){.limit = 1 + (uint32_t)sim_below(20),
+                                              .has_status = sim_chance(2),
+                                              .status = (enum status)sim_below(STATUSES),
+                                              .has_queue = sim_chance(3)};
+        (void)snprintf(request->list.queue, sizeof request->list.queue, "%s", names[sim_below(NAMES)]);
+        return;
+    }
+    request->queue_list = (struct queue_list_request){.limit = 1 + (uint32_t)sim_below(NAMES)};
+    if (sim_chance(2)) {
+        (void)snprintf(request->queue_list.cursor, sizeof request->queue_list.cursor, "%s",
+                       names[sim_below(NAMES)]);
     }
 }
 
@@ -329,14 +377,11 @@ static void one_request(struct request *request)
         ask_about(request, OP_RETRY);
     } else if (dice < 86) {
         operate_on_queue(request);
-    } else if (dice < 95) {
+    } else if (dice < 93) {
         request->op = OP_QUEUE_GET;
         (void)snprintf(request->queue.name, sizeof request->queue.name, "%s", some_name());
     } else {
-        request->op = OP_LIST;
-        request->list = (struct list_request){.limit = 1 + (uint32_t)sim_below(20),
-                                              .has_status = sim_chance(2),
-                                              .status = (enum status)sim_below(STATUSES)};
+        ask_for_a_list(request, dice < 95 ? OP_QUEUE_LIST : OP_LIST);
     }
 }
 

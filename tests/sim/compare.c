@@ -64,11 +64,11 @@ static bool ingestion_equals(struct store *store, const struct model_ingestion *
     CHECK(err == ERR_OK, "an ingestion cannot be read: %s", err_name(err));
     model_progress(ingestion, progress);
     bool same = row.seq == ingestion->seq && row.queue == ingestion->queue &&
-                row.priority == ingestion->priority && row.ids == ingestion->ids &&
-                row.batches == ingestion->batches && row.batch_size == ingestion->batch_size &&
-                row.accepted_ns == ingestion->accepted_ns && row.not_before.ms == ingestion->not_before_ms &&
-                row.deadline.ms == ingestion->deadline_ms && row.scheduled == ingestion->scheduled &&
-                memcmp(row.progress, progress, sizeof progress) == 0;
+                strcmp(row.owner, ingestion->owner) == 0 && row.priority == ingestion->priority &&
+                row.ids == ingestion->ids && row.batches == ingestion->batches &&
+                row.batch_size == ingestion->batch_size && row.accepted_ns == ingestion->accepted_ns &&
+                row.not_before.ms == ingestion->not_before_ms && row.deadline.ms == ingestion->deadline_ms &&
+                row.scheduled == ingestion->scheduled && memcmp(row.progress, progress, sizeof progress) == 0;
     if (!same) {
         (void)snprintf(why, size, "ingestion %" PRId64 " (%s) is another than it was", ingestion->seq,
                        memcmp(row.progress, progress, sizeof progress) != 0 ? "its progress" : "its row");
@@ -165,7 +165,7 @@ bool model_equals(struct store *store, char *why, size_t size)
     const struct list_request all = {.limit = LIST_MAX};
     int64_t next = 0;
     size_t count = MODEL_INGESTIONS + 1;
-    enum err err = store_list(store, &all, 0, INT64_MAX, rows, &count, &next);
+    enum err err = store_list(store, &all, NULL, INT64_MAX, rows, &count, &next);
     CHECK(err == ERR_OK, "the list cannot be read: %s", err_name(err));
     if (count != known) {
         (void)snprintf(why, size, "%zu ingestions are there, not %zu", count, known);

@@ -300,6 +300,23 @@ SIM_WRAP(enum err, store_rebase_moments, struct store *store, struct mono now)
 
 // ---- beside the store ----
 
+SIM_WRAP(enum err, operate, struct loop *loop, struct turn *t, struct ipc_request *r)
+{
+    bool about_one = r->request.op == OP_CANCEL || r->request.op == OP_RETRY;
+    const struct model_ingestion *ingestion = about_one ? model_by_id(&r->request.ingestion.id) : NULL;
+    bool there = ingestion != NULL && model_in_scope(r->request.scope, ingestion);
+    check_out_of_scope = ingestion != NULL && !there;
+    enum err err = __real_operate(loop, t, r);
+    check_out_of_scope = false;
+    if (about_one && err == ERR_OK) {
+        bool unknown = r->fault.err == ERR_NOT_FOUND;
+        CHECK(unknown != there && (!unknown || strcmp(r->fault.detail, NO_INGESTION) == 0),
+              "%s of what is%s in its scope: %s", op_name(r->request.op), there ? "" : " not",
+              err_name(r->fault.err));
+    }
+    return err;
+}
+
 SIM_WRAP(enum err, settle_lease, struct loop *loop, struct turn *t, struct ipc_request *r)
 {
     check_settling = &r->request;

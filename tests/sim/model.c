@@ -186,15 +186,32 @@ struct model_ingestion *model_by_id(const struct id *id)
     return NULL;
 }
 
-struct model_ingestion *model_by_key(const char *key)
+struct model_ingestion *model_by_key(const char *key, const char *owner)
 {
     for (size_t i = 0; i < model.used; i++) {
         if (model.ingestions[i].there && model.ingestions[i].key[0] != '\0' &&
-            strcmp(model.ingestions[i].key, key) == 0) {
+            strcmp(model.ingestions[i].key, key) == 0 && strcmp(model.ingestions[i].owner, owner) == 0) {
             return &model.ingestions[i];
         }
     }
     return NULL;
+}
+
+bool model_in_scope(const struct scope *scope, const struct model_ingestion *ingestion)
+{
+    const struct model_queue *queue = model_find_queue(ingestion->queue);
+    if (scope != NULL && scope->owner[0] != '\0' && strcmp(scope->owner, ingestion->owner) != 0) {
+        return false;
+    }
+    if (scope == NULL || scope->queue_count == 0) {
+        return true;
+    }
+    for (size_t i = 0; i < scope->queue_count; i++) {
+        if (queue != NULL && strcmp(scope->queues[i], queue->name) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 struct model_ingestion *model_free_slot(void)

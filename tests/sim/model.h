@@ -35,6 +35,7 @@ struct model_ingestion {
     struct id id;
     int64_t queue;
     char queue_name[QUEUE_NAME_SIZE];
+    char owner[16]; // "": nobody
     enum priority priority;
     uint64_t first_id;
     uint32_t ids;
@@ -95,7 +96,9 @@ bool model_changed(void); // in this transaction: it is another one than before
 
 struct model_ingestion *model_by_seq(int64_t seq);
 struct model_ingestion *model_by_id(const struct id *id);
-struct model_ingestion *model_by_key(const char *key);
+struct model_ingestion *model_by_key(const char *key, const char *owner);
+// Whether a request with this scope is about it.
+bool model_in_scope(const struct scope *scope, const struct model_ingestion *ingestion);
 struct model_queue *model_find_queue(int64_t id);
 struct model_queue *model_queue_by_id(int64_t id); // fails when there is none
 struct model_queue *model_queue_named(const char *name);

@@ -249,7 +249,7 @@ static inline void skip_seqs(struct store *store, int64_t by)
                    "DELETE FROM ingestion WHERE id = x'';"
                    "UPDATE newest SET seq = seq + %lld, id = x'', next_idx = batch_count, fresh = NULL, "
                    "waiting = 0, triggered = 0, completed = 0, failed = 0, cancelled = batch_count, marks = "
-                   "0, deadline_ms = 0, finished_ns = NULL, idempotency_key = NULL, ids = NULL;"
+                   "0, deadline_ms = 0, finished_ns = NULL, idempotency_key = NULL, owner = NULL, ids = NULL;"
                    "INSERT INTO ingestion SELECT * FROM newest;"
                    "DROP TABLE temp.newest",
                    (long long)by);
@@ -371,8 +371,8 @@ static inline void expect_sound(struct store *store)
         "SELECT count(*) FROM ingestion WHERE id <> x'' AND (length(id) <> 16 OR (finished_ns IS NOT NULL) "
         "<> "
         "(completed + failed + cancelled = batch_count))",
-        "SELECT count(*) FROM ingestion WHERE id = x'' AND (idempotency_key IS NOT NULL OR ids IS NOT NULL "
-        "OR "
+        "SELECT count(*) FROM ingestion WHERE id = x'' AND (idempotency_key IS NOT NULL OR owner IS NOT NULL "
+        "OR ids IS NOT NULL OR "
         "fresh IS NOT NULL OR finished_ns IS NOT NULL OR waiting > 0 OR triggered > 0)",
         "SELECT count(*) FROM gone g WHERE (batches = 0 AND chunks = 0) OR EXISTS (SELECT 1 FROM ingestion i "
         "WHERE i.seq = g.seq AND i.id <> x'')",

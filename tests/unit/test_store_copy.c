@@ -47,7 +47,7 @@ static size_t count_all(struct store *store, struct ingestion_row *rows, size_t 
     size_t total = 0;
     do {
         size_t count = size - total;
-        OK(store_list(store, &any, 0, next, rows + total, &count, &next));
+        OK(store_list(store, &any, NULL, next, rows + total, &count, &next));
         total += count;
     } while (next != 0);
     return total;

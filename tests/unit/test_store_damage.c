@@ -33,7 +33,7 @@ static enum err do_list(struct store *store)
     struct list_request filter = {.limit = 4};
     size_t count = 4;
     int64_t next;
-    enum err err = store_list(store, &filter, 0, INT64_MAX, rows, &count, &next);
+    enum err err = store_list(store, &filter, NULL, INT64_MAX, rows, &count, &next);
     cr_assert(err == ERR_OK || count == 0);
     return err;
 }

@@ -46,7 +46,11 @@ Test(store_list, list_pages_newest_first)
         size_t calls = 0;
         do {
             size_t count = cases[c].page;
-            OK(store_list(f.store, &cases[c].filter, cases[c].queue, before, rows, &count, &before));
+            struct reach reach = {.owner = "", .all_queues = cases[c].queue == 0};
+            if (cases[c].queue != 0) {
+                reach_narrow(&reach, cases[c].queue);
+            }
+            OK(store_list(f.store, &cases[c].filter, &reach, before, rows, &count, &before));
             for (size_t i = 0; i < count; i++) {
                 cr_assert_lt(rows[i].seq, last);
                 last = rows[i].seq;

@@ -237,6 +237,50 @@ Test(store_migrate, the_history_begins_with_version_4)
     fixture_free(&f);
 }
 
+// Keys of version 6 are nobody's. What had no owner has none, in as many bytes as before.
+Test(store_migrate, what_was_before_version_7_is_nobodys)
+{
+    static const char bytes[] = "SELECT sum(payload) FROM dbstat WHERE name = 'ingestion'";
+    static const char write_again[] = "UPDATE ingestion SET seq = seq"; // what was there before a column was
+    struct fixture f;
+    sqlite3 *db;
+    char path[128];
+    char key[] = "key";
+    make_version_1(&f);
+    (void)snprintf(path, sizeof path, "%s/%s", f.dir, STORE_FILE);
+    cr_assert_eq(sqlite3_open(path, &db), SQLITE_OK);
+    cr_assert_eq(store_schema_migrate(db, store_schema_steps, 1, 6), SQLITE_OK);
+    cr_assert_eq(sqlite3_exec(db, write_again, NULL, NULL, NULL), SQLITE_OK);
+    int64_t before = sql_integer(db, bytes);
+    cr_assert_eq(sqlite3_close(db), SQLITE_OK);
+    fixture_open(&f);
+    cr_assert_eq(sqlite3_exec(f.store->db, write_again, NULL, NULL, NULL), SQLITE_OK);
+    cr_assert_eq(sql_integer(f.store->db, bytes), before);
+    expect_queues(f.store);
+    expect_ingestions(f.store);
+    struct ingest_request request = request_make(9, PRIORITY_HIGH, 1, 7);
+    request.idempotency_key = key;
+    static const struct {
+        const char *owner;
+        enum insert_result result;
+    } want[] = {{NULL, INSERT_REPLAYED}, {"ann", INSERT_NEW}, {"ann", INSERT_REPLAYED}};
+    for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) {
+        struct insert insert = insert_make(&request, 1, 1);
+        insert.owner = want[i].owner;
+        OK(store_begin(f.store));
+        OK(store_insert(f.store, &insert, 1));
+        OK(store_commit(f.store));
+        cr_assert_eq(insert.result, want[i].result, "case %zu: %d", i, (int)insert.result);
+        struct id id = id_number(want[i].owner == NULL ? 4 : 9);
+        cr_assert(id_equal(&insert.ingestion, &id));
+    }
+    cr_assert_str_eq(find(f.store, 4).owner, "");
+    cr_assert_str_eq(find(f.store, 9).owner, "ann");
+    expect_sound(f.store);
+    request_drop(&request);
+    fixture_free(&f);
+}
+
 // A start that fails on the way leaves the store as it was or as it is to be.
 Test(store_migrate, each_write_and_sync_on_the_way_fails_once)
 {

@@ -54,7 +54,7 @@ static size_t list_count(struct store *store)
     struct list_request filter = {.limit = 64};
     size_t count = 64;
     int64_t next;
-    OK(store_list(store, &filter, 0, INT64_MAX, rows, &count, &next));
+    OK(store_list(store, &filter, NULL, INT64_MAX, rows, &count, &next));
     cr_assert_eq(next, 0);
     return count;
 }

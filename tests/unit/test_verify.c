@@ -278,6 +278,8 @@ static const struct damage damages[] = {
     {"DELETE FROM ingestion WHERE seq = 2", "there is no ingestion of this batch"},
     {"DELETE FROM ingestion WHERE seq = 4", "there is no ingestion of these IDs"},
     {"UPDATE ingestion SET id = x'' WHERE seq = 4", "what the newest ingestion left says"},
+    {"UPDATE ingestion SET owner = '' WHERE seq = 4", "its owner has no name"},
+    {"UPDATE ingestion SET owner = hex(zeroblob(33)) WHERE seq = 4", "its owner has no name"},
     {"INSERT INTO retry VALUES (1, 9, 1, 0, 5)", "of a queue that is not there"},
     // states
     {"UPDATE batch SET completed_ms = 0 WHERE seq = 2 AND idx = 0", "it has ended, and has no time of that"},
