@@ -178,14 +178,14 @@ run_ctest() {
 # The end-to-end tests of the release build that make many threads meet, against programs under ThreadSanitizer (tests of
 # Criterion do not run under it themselves). Each report of it, by whichever process and whatever became of the test, is
 # one more that failed.
-thread_tests='^e2e/(api|delivery|exec|gateway|gateway_peer|gateway_queues|gateway_slow|idempotency|interrupt|ipc|ipc_peers|loop_limits|operations|pressure|pull|restart|storm|upgrade)$'
+thread_tests='^e2e/(api|delivery|exec|gateway|gateway_peer|gateway_queues|gateway_slow|idempotency|interrupt|ipc|ipc_peers|keys|loop_limits|operations|pressure|pull|restart|storm|upgrade)$'
 
 run_thread_tests() {
     local source=$root/build/nng/source reports=$root/build-tsan/reports code=0 counts count passed failed under=()
     install_missing "${build_packages[@]}" "${test_packages[@]}"
     build release all
     [[ -n ${SLUICE_NNG_SOURCE:-} || ! -d $source ]] || export SLUICE_NNG_SOURCE=$source
-    build tsan sluice-scheduler sluice-gateway sluice-verify
+    build tsan sluice sluice-scheduler sluice-gateway sluice-verify
     if ! nm build-tsan/nng/lib/libnng.a 2>/dev/null | grep __tsan_ >/dev/null; then
         die "$ex_unavailable" "the system's NNG was used, which was not built with ThreadSanitizer: it would report what is none"
     fi
@@ -211,8 +211,8 @@ run_thread_tests() {
 
 # End-to-end tests whose programs run under Valgrind, and unit tests that do so themselves (a program is one test). An error
 # or a leak, in whichever process, is one more that failed.
-valgrind_tests='^e2e/(cli_queues|idempotency|ipc|metrics|queues_http)$'
-valgrind_units=(api conf engine_outcomes frame id json lease no_memory_parse order queue_change reply request retry
+valgrind_tests='^e2e/(cli_queues|idempotency|ipc|keys|metrics|queues_http)$'
+valgrind_units=(api conf engine_outcomes frame id json key keys lease no_memory_parse order queue_change reply request retry scope
     store_cancel store_remove store_retry units utf8)
 
 run_valgrind_tests() {
