@@ -201,6 +201,28 @@ bool conf_count(const char *text, void *into)
     return count_parse(text, into);
 }
 
+bool conf_address(const char *text, const char *scheme, struct conf_address *address)
+{
+    static const char sep[] = "://";
+    size_t scheme_len = strlen(scheme);
+    if (strncmp(text, scheme, scheme_len) != 0 || strncmp(text + scheme_len, sep, strlen(sep)) != 0) {
+        return false;
+    }
+    const char *host = text + scheme_len + strlen(sep);
+    const char *colon = strrchr(host, ':');
+    size_t len = colon ? (size_t)(colon - host) : 0;
+    bool v6 = len > 2 && host[0] == '[' && host[len - 1] == ']' &&
+              strspn(host + 1, "0123456789abcdefABCDEF:.") == len - 2;
+    bool plain =
+        len > 0 && strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-") == len;
+    uint64_t port;
+    if ((!v6 && !plain) || !conf_count(colon + 1, &port) || port < 1 || port > UINT16_MAX) {
+        return false;
+    }
+    *address = (struct conf_address){.host = host, .host_len = len, .port = (uint16_t)port};
+    return true;
+}
+
 bool conf_descriptor(const char *text, void *into)
 {
     uint64_t fd;

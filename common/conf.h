@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 // Exit codes as in sysexits.h, those of the outside contract.
 enum exit_code {
@@ -51,6 +52,15 @@ bool conf_text(const char *text, void *into);
 bool conf_duration(const char *text, void *into);
 bool conf_size(const char *text, void *into);
 bool conf_count(const char *text, void *into);
+
+// The parts of SCHEME://HOST:PORT, where HOST is a name, an IPv4 address, or an IPv6 address in brackets
+// (which belong to it here), and PORT is from 1 to 65535.
+struct conf_address {
+    const char *host; // in the text
+    size_t host_len;
+    uint16_t port;
+};
+bool conf_address(const char *text, const char *scheme, struct conf_address *address);
 // An open descriptor beyond standard error; into: int. It becomes close-on-exec. (That it is open is checked
 // now, before the program opens others that might get its number.)
 bool conf_descriptor(const char *text, void *into);

@@ -16,6 +16,7 @@
 #include <sys/queue.h>
 
 struct forward;
+struct tls;
 struct flight;
 
 // What it means when a request was sent and no answer came.
@@ -51,8 +52,14 @@ struct call {
     size_t index; // in the flight
 };
 
-// Connects to url (`ipc://PATH`) in the background, for good. ERR_INTERNAL, ERR_NO_MEMORY.
-MUST_CHECK enum err forward_open(const char *url, struct forward **forward, struct fault *fault);
+// Connects to url (`ipc://PATH`, `tls+tcp://HOST:PORT` with a tls, `tcp://HOST:PORT`) in the background, for
+// good; both are borrowed until the end of the process. ERR_INTERNAL, ERR_NO_MEMORY.
+MUST_CHECK enum err forward_open(const char *url, struct tls *tls, struct forward **forward,
+                                 struct fault *fault);
+
+// Reads the certificates and the key again, for the next connection. When they cannot be used, all stays as
+// it was: errors as tls_reload. Only with a tls; one thread at a time.
+MUST_CHECK enum err forward_reload(struct forward *forward, struct fault *fault);
 
 // Hands over a call, to be answered within this time. ERR_SCHEDULER_UNAVAILABLE when too many are under way;
 // then done is not called.

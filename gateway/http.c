@@ -1,6 +1,7 @@
 #include "gateway/http_conn.h"
 
 #include "common/clock.h"
+#include "common/tls.h"
 
 #include "proto/words.h"
 
@@ -28,6 +29,11 @@ static void first_request(nng_aio *aio)
     conn_run(conn);
 }
 
+static int use_config(void *server, nng_tls_config *config)
+{
+    return nng_http_server_set_tls(server, config);
+}
+
 static int server_start(struct http *http)
 {
     nng_url *url = NULL;
@@ -36,6 +42,7 @@ static int server_start(struct http *http)
     // One handler for every path and method. It takes no body: what follows the header block is ours to read.
     (void)((rv = nng_url_parse(&url, http->options.listen)) ||
            (rv = nng_http_server_hold(&http->server, url)) ||
+           (rv = http->options.tls ? use_config(http->server, tls_config(http->options.tls)) : 0) ||
            (rv = nng_http_handler_alloc(&handler, "/", first_request)) ||
            (rv = nng_http_handler_set_method(handler, NULL)) || (rv = nng_http_handler_set_tree(handler)) ||
            (rv = nng_http_handler_collect_body(handler, false, 0)) ||
@@ -68,6 +75,11 @@ enum err http_open(const struct http_options *options, struct http **out, struct
     }
     *out = http;
     return ERR_OK;
+}
+
+enum err http_reload(struct http *http, struct fault *fault)
+{
+    return tls_reload(http->options.tls, use_config, http->server, fault);
 }
 
 int64_t http_first_answer_ns(const struct http_options *options)

@@ -15,9 +15,10 @@
 #include <stdint.h>
 
 struct http;
+struct tls;
 
 struct http_options {
-    const char *listen;  // http://HOST:PORT
+    const char *listen;  // http://HOST:PORT or https://HOST:PORT
     size_t max_body;     // bytes
     int64_t timeout_ns;  // how long the scheduler may take
     int64_t idle_ns;     // from an answer to the end of the next header block
@@ -25,12 +26,17 @@ struct http_options {
     // Borrowed until the end of the process.
     struct forward *forward;
     struct keys *keys;     // NULL: everybody may do everything
+    struct tls *tls;       // for https://; NULL else
     struct worker *worker; // parses what is too long for a network thread
     struct id_minter *minter;
 };
 
 // Serves from now on. ERR_SCHEDULER_UNAVAILABLE when it cannot listen there, ERR_NO_MEMORY.
 MUST_CHECK enum err http_open(const struct http_options *options, struct http **http, struct fault *fault);
+
+// Reads the certificate and its key again, for the connections that come from now on. When they cannot be
+// used, all stays as it was: errors as tls_reload. Only with a tls; one thread at a time.
+MUST_CHECK enum err http_reload(struct http *http, struct fault *fault);
 
 // The longest that a connection in our hands can go without anything being sent on it.
 int64_t http_longest_silence_ns(const struct http_options *options);

@@ -8,6 +8,7 @@
 #include "common/worker.h"
 #include "gateway/forward.h"
 #include "gateway/http.h"
+#include "gateway/links.h"
 #include "gateway/pulse.h"
 #include "gateway/reaper.h"
 
@@ -26,11 +27,13 @@
 #define REAP_AGAIN_MS 100       // after a walk that ended some: where descriptors run out, others wait
 #define SPARE_FILES 64ul        // descriptors that are not for connections
 #define CONNECTIONS_MAX 8192u   // about 100 MB, when all are there
+#define SECURE_MAX 4096u        // with https: 160 MB, and up to 300 while all transfer at once
 #define STOP_MARGIN_NS NS_PER_S // on top of what a request may take
 
 struct settings {
     const char *listen;
     const char *scheduler;
+    struct links_options links; // files of certificates and keys
     int64_t timeout_ns;
     int64_t idle_ns;
     int64_t transfer_ns;
@@ -41,38 +44,20 @@ struct settings {
     int ready_fd;
 };
 
-static bool port_parse(const char *text, uint16_t *port)
+static bool listen_parse(const char *text, struct conf_address *address)
 {
-    uint64_t value;
-    if (!conf_count(text, &value) || value < 1 || value > UINT16_MAX) {
-        return false;
-    }
-    *port = (uint16_t)value;
-    return true;
-}
-
-// The colon in front of the port, or NULL when this is no http://HOST:PORT.
-static const char *listen_colon(const char *text)
-{
-    static const char scheme[] = "http://";
-    if (strncmp(text, scheme, strlen(scheme)) != 0) {
-        return NULL;
-    }
-    const char *host = text + strlen(scheme);
-    const char *colon = strrchr(host, ':');
-    size_t len = colon ? (size_t)(colon - host) : 0;
-    bool v6 = len > 2 && host[0] == '[' && host[len - 1] == ']' &&
-              strspn(host + 1, "0123456789abcdefABCDEF:.") == len - 2;
-    bool plain =
-        len > 0 && strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-") == len;
-    return v6 || plain ? colon : NULL;
+    return conf_address(text, "http", address) || conf_address(text, "https", address);
 }
 
 // Whether only programs on this host can reach it: 127.0.0.0/8, [::1] or localhost.
 static bool listens_on_loopback(const char *listen)
 {
-    const char *host = listen + strlen("http://");
-    size_t len = (size_t)(listen_colon(listen) - host);
+    struct conf_address address = {.host = ""};
+    bool known = listen_parse(listen, &address);
+    assert(known); // it was checked when the options were read
+    (void)known;
+    const char *host = address.host;
+    size_t len = address.host_len;
     struct in_addr v4;
     char text[INET_ADDRSTRLEN] = "";
     if (len < sizeof(text)) {
@@ -85,18 +70,20 @@ static bool listens_on_loopback(const char *listen)
 
 static bool conf_listen(const char *text, void *into)
 {
-    uint16_t port;
-    const char *colon = listen_colon(text);
-    return colon && port_parse(colon + 1, &port) && conf_text(text, into);
+    struct conf_address address;
+    return listen_parse(text, &address) && conf_text(text, into);
 }
 
 static bool conf_scheduler(const char *text, void *into)
 {
     static const char scheme[] = "ipc://";
     const struct sockaddr_un address;
+    struct conf_address remote;
     size_t len = strlen(text);
-    return strncmp(text, scheme, strlen(scheme)) == 0 && len > strlen(scheme) &&
-           len - strlen(scheme) < sizeof(address.sun_path) && conf_text(text, into);
+    bool local = strncmp(text, scheme, strlen(scheme)) == 0 && len > strlen(scheme) &&
+                 len - strlen(scheme) < sizeof(address.sun_path);
+    return (local || conf_address(text, "tls+tcp", &remote) || conf_address(text, "tcp", &remote)) &&
+           conf_text(text, into);
 }
 
 static bool duration_within(const char *text, int64_t max_ns, void *into)
@@ -130,10 +117,21 @@ static bool conf_max_body(const char *text, void *into)
 }
 
 static const struct conf_option options[] = {
-    {"listen", "URL", "http://127.0.0.1:8000", "http://HOST:PORT", "where to serve HTTP", conf_listen,
-     offsetof(struct settings, listen)},
-    {"scheduler", "URL", "ipc://./data/sluice.sock", "ipc://PATH, with a path of at most 107 bytes",
-     "the scheduler's socket", conf_scheduler, offsetof(struct settings, scheduler)},
+    {"listen", "URL", "http://127.0.0.1:8000", "http://HOST:PORT or https://HOST:PORT", "where to serve HTTP",
+     conf_listen, offsetof(struct settings, listen)},
+    {"tls-cert", "FILE", NULL, "a file in PEM, which may hold a chain", "the certificate for https",
+     conf_text, offsetof(struct settings, links.tls_cert)},
+    {"tls-key", "FILE", NULL, "a file in PEM", "its key", conf_text,
+     offsetof(struct settings, links.tls_key)},
+    {"scheduler", "URL", "ipc://./data/sluice.sock",
+     "ipc://PATH, with a path of at most 107 bytes, tls+tcp://HOST:PORT or tcp://HOST:PORT",
+     "where the scheduler is", conf_scheduler, offsetof(struct settings, scheduler)},
+    {"scheduler-cert", "FILE", NULL, "a file in PEM", "what to show to a scheduler at tls+tcp://", conf_text,
+     offsetof(struct settings, links.scheduler_cert)},
+    {"scheduler-key", "FILE", NULL, "a file in PEM", "its key", conf_text,
+     offsetof(struct settings, links.scheduler_key)},
+    {"scheduler-ca", "FILE", NULL, "a file in PEM", "who signs the certificate of a scheduler at tls+tcp://",
+     conf_text, offsetof(struct settings, links.scheduler_ca)},
     {"timeout", "DURATION", "5s", "a duration from 10ms to 5m", "how long the scheduler may take to answer",
      conf_timeout, offsetof(struct settings, timeout_ns)},
     {"idle-timeout", "DURATION", "60s", "a duration from 10ms to 1h",
@@ -161,6 +159,8 @@ struct gateway {
     int signals;
     struct id_minter minter;
     struct keys *keys; // NULL: none
+    struct links links;
+    struct forward *forward;
     struct reaper *reaper;
     struct http *http;
     struct watchdog watchdog;
@@ -172,14 +172,17 @@ static enum err reaper_start(const struct settings *settings, const struct http_
 {
     unsigned long files = proc_raise_files();
     size_t spare = files > 2 * SPARE_FILES ? files - SPARE_FILES : files / 2;
+    size_t most = gateway->links.front ? SECURE_MAX : CONNECTIONS_MAX;
     struct reaper_options reaper = {
-        .max_connections = spare < CONNECTIONS_MAX ? spare : CONNECTIONS_MAX,
+        .max_connections = spare < most ? spare : most,
         .first_ns = http_first_answer_ns(http),
         .silence_ns = http_longest_silence_ns(http),
     };
-    bool port = port_parse(listen_colon(settings->listen) + 1, &reaper.port);
-    assert(port); // it was checked when the options were read
-    (void)port;
+    struct conf_address address = {.port = 0};
+    bool known = listen_parse(settings->listen, &address);
+    assert(known); // it was checked when the options were read
+    (void)known;
+    reaper.port = address.port;
     return reaper_open(&reaper, &gateway->reaper, fault);
 }
 
@@ -192,21 +195,19 @@ static enum err gateway_start(const struct settings *settings, struct gateway *g
         .idle_ns = settings->idle_ns,
         .transfer_ns = settings->transfer_ns,
         .keys = gateway->keys,
+        .tls = gateway->links.front,
         .minter = &gateway->minter,
     };
     enum err err;
     id_minter_init(&gateway->minter);
-    gateway->signals = proc_signals();
-    if (gateway->signals < 0) {
-        return fault_set(fault, ERR_INTERNAL, "cannot watch signals: %s", strerror(errno));
-    }
     if ((err = worker_start(&http.worker))) {
         return fault_set(fault, err, "cannot start a thread");
     }
     if ((err = reaper_start(settings, &http, gateway, fault)) ||
-        (err = forward_open(settings->scheduler, &http.forward, fault))) {
+        (err = forward_open(settings->scheduler, gateway->links.back, &http.forward, fault))) {
         return err;
     }
+    gateway->forward = http.forward;
     if ((err = http_open(&http, &gateway->http, fault))) {
         return err;
     }
@@ -236,17 +237,44 @@ static int feed_watchdog(struct gateway *gateway)
     return left_ns > REAP_AGAIN_MS * NS_PER_MS ? (int)(left_ns / NS_PER_MS) : REAP_AGAIN_MS;
 }
 
-// Reads again what was read from files. What cannot be read stays as it is.
+static void log_reload(const char *what, enum err err, const struct fault *fault)
+{
+    if (err) {
+        log_line(LOG_LEVEL_ERROR, "gateway", "not_reloaded", "in_force=\"%s before\" reason=%s", what,
+                 log_quote(fault->detail, &(struct log_text){0}));
+    } else {
+        log_line(LOG_LEVEL_INFO, "gateway", "reloaded", "changed=\"%s\"", what);
+    }
+}
+
+static void reload_keys(struct gateway *gateway)
+{
+    struct fault fault;
+    enum err err = keys_reload(gateway->keys, &fault);
+    if (err) {
+        log_reload("the keys", err, &fault);
+    } else {
+        log_line(LOG_LEVEL_INFO, "gateway", "reloaded", "keys=%zu", keys_count(gateway->keys));
+    }
+}
+
+// Reads again what was read from files. What cannot be used stays as it is.
 static void gateway_reload(struct gateway *gateway)
 {
     struct fault fault;
-    if (!gateway->keys) {
+    if (!gateway->keys && !gateway->links.front && !gateway->links.back) {
         log_line(LOG_LEVEL_INFO, "gateway", "reloaded", "changed=nothing");
-    } else if (keys_reload(gateway->keys, &fault)) {
-        log_line(LOG_LEVEL_ERROR, "gateway", "not_reloaded", "in_force=\"the keys before\" reason=%s",
-                 log_quote(fault.detail, &(struct log_text){0}));
-    } else {
-        log_line(LOG_LEVEL_INFO, "gateway", "reloaded", "keys=%zu", keys_count(gateway->keys));
+    }
+    if (gateway->keys) {
+        reload_keys(gateway);
+    }
+    if (gateway->links.front) {
+        enum err err = http_reload(gateway->http, &fault);
+        log_reload("the certificate for https", err, &fault);
+    }
+    if (gateway->links.back) {
+        enum err err = forward_reload(gateway->forward, &fault);
+        log_reload("the certificate for the scheduler", err, &fault);
     }
 }
 
@@ -272,8 +300,8 @@ static void gateway_watch(struct gateway *gateway)
     }
 }
 
-// What no single option can say of itself, and the keys.
-static enum err check_settings(const struct settings *settings, struct gateway *gateway, struct fault *fault)
+// The keys, or that there may be none.
+static enum err open_keys(const struct settings *settings, struct gateway *gateway, struct fault *fault)
 {
     bool loopback = listens_on_loopback(settings->listen);
     struct fault what;
@@ -290,11 +318,19 @@ static enum err check_settings(const struct settings *settings, struct gateway *
     if ((err = keys_open(settings->keys, &gateway->keys, &what))) {
         return fault_set(fault, err, "--keys %s", what.detail);
     }
-    if (!loopback) {
+    if (!loopback && !gateway->links.front) {
         log_line(LOG_LEVEL_WARNING, "gateway", "keys_in_clear",
                  "listen=%s reason=\"plain HTTP shows keys to everybody on the way\"", settings->listen);
     }
     return ERR_OK;
+}
+
+// What no single option can say of itself, and the files that they name.
+static enum err check_settings(const struct settings *settings, struct gateway *gateway, struct fault *fault)
+{
+    enum err err = links_open(&settings->links, settings->listen, settings->scheduler,
+                              settings->insecure ? PLAIN_ALLOWED : PLAIN_REFUSED, &gateway->links, fault);
+    return err ? err : open_keys(settings, gateway, fault);
 }
 
 static _Noreturn void fail(int exit_code, const struct fault *fault)
@@ -318,8 +354,13 @@ int main(int argc, char **argv)
     log_line(LOG_LEVEL_WARNING, "gateway", "unsafe_nng",
              "reason=\"built on a network library that anybody who reaches this port can crash\"");
 #endif
-    struct gateway gateway = {.signals = -1};
+    // Before anything that may start a thread: each thread inherits what is blocked.
+    struct gateway gateway = {.signals = proc_signals()};
     struct fault fault;
+    if (gateway.signals < 0) {
+        (void)fault_set(&fault, ERR_INTERNAL, "cannot watch signals: %s", strerror(errno));
+        fail(EXIT_CODE_SOFTWARE, &fault);
+    }
     enum err err = check_settings(&settings, &gateway, &fault);
     if (err) {
         fail(EXIT_CODE_CONFIG, &fault);

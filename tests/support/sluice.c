@@ -137,7 +137,9 @@ void sluice_launch(struct sluice *sluice, enum part part)
         int code = process_wait(&sluice->part[part]);
         cr_assert(part == GATEWAY && code == EXIT_CODE_UNAVAILABLE && !sluice->has_port, "%s ended with %d",
                   programs[part], code);
-        format(sluice->url, "http://127.0.0.1:%u", (unsigned)free_port()); // somebody was faster
+        bool secure = strncmp(sluice->url, "https", 5) == 0;
+        format(sluice->url, "http%s://127.0.0.1:%u", secure ? "s" : "",
+               (unsigned)free_port()); // somebody was faster
     }
     cr_assert_fail("no free port");
 }

@@ -29,7 +29,7 @@ struct sluice {
     char data[SLUICE_TEXT];   // the scheduler's directory, in dir
     char socket[SLUICE_TEXT]; // its path
     char ipc[SLUICE_TEXT];    // "ipc://" and that
-    char url[SLUICE_TEXT];    // "http://127.0.0.1:PORT"
+    char url[SLUICE_TEXT];    // "http://127.0.0.1:PORT"; a test may make it https://
     char log[PARTS][SLUICE_TEXT];
     const char *flags[PARTS][SLUICE_FLAGS_MAX]; // besides those that say where
     const char *const *environment[PARTS];      // to be set before a launch; NULL: none
