@@ -3,6 +3,7 @@
 #include "common/clock.h"
 #include "common/container.h"
 #include "common/log.h"
+#include "common/tls.h"
 #include "proto/reply.h"
 #include "scheduler/ipc_context.h"
 #include "scheduler/ipc_decode.h"
@@ -10,6 +11,7 @@
 #include "scheduler/ipc_watch.h"
 
 #include <nng/protocol/reqrep0/rep.h>
+#include <nng/transport/tcp/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -237,6 +239,46 @@ enum err ipc_open(const char *url, struct inbox *inbox, struct ipc **ipc, struct
     }
     *ipc = made;
     return ERR_OK;
+}
+
+static int use_config(void *arg, nng_tls_config *config)
+{
+    const struct ipc *ipc = arg;
+
+    return nng_listener_set_ptr(ipc->remote, NNG_OPT_TLS_CONFIG, config);
+}
+
+// Nobody watches over this one as over the socket's: there is no file that could go, and what made NNG lose a
+// listener is cured.
+enum err ipc_listen(struct ipc *ipc, const char *url, struct tls *tls, struct fault *fault)
+{
+    int result = nng_listener_create(&ipc->remote, ipc->socket, url);
+
+    ipc->tls = tls;
+    if (result == 0) {
+        // A peer whose host is gone without a word is missed one day.
+        result = nng_listener_set_bool(ipc->remote, NNG_OPT_TCP_KEEPALIVE, true);
+    }
+    if (result == 0) {
+        // No reply waits for the last one's acknowledgement.
+        result = nng_listener_set_bool(ipc->remote, NNG_OPT_TCP_NODELAY, true);
+    }
+    if (result == 0 && tls) {
+        result = use_config(ipc, tls_config(tls));
+    }
+    if (result == 0) {
+        result = nng_listener_start(ipc->remote, 0);
+    }
+    if (result != 0) {
+        return fault_set(fault, ERR_SCHEDULER_UNAVAILABLE, "cannot listen on %s: %s", url,
+                         nng_strerror(result));
+    }
+    return ERR_OK;
+}
+
+enum err ipc_reload(struct ipc *ipc, struct fault *fault)
+{
+    return tls_reload(ipc->tls, use_config, ipc, fault);
 }
 
 enum err ipc_keep(struct ipc_message *message)

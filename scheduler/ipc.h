@@ -8,6 +8,7 @@
 #include "scheduler/inbox.h"
 
 struct ipc;
+struct tls;
 
 #define IPC_KEPT_MAX 1024u // messages that wait for a late answer, or whose answer is on its way
 
@@ -40,6 +41,12 @@ struct ipc_gone {
 // taken or cannot be used. (The caller holds a lock file beside the socket, so that a living daemon's socket
 // is never taken for a stale one.)
 MUST_CHECK enum err ipc_open(const char *url, struct inbox *inbox, struct ipc **ipc, struct fault *fault);
+// Listens on url, too: "tls+tcp://HOST:PORT" with a tls, "tcp://HOST:PORT" with NULL. Both are borrowed until
+// ipc_close. Once, after ipc_open. ERR_SCHEDULER_UNAVAILABLE when it cannot.
+MUST_CHECK enum err ipc_listen(struct ipc *ipc, const char *url, struct tls *tls, struct fault *fault);
+// Reads the certificates and the key of that again, for the connections that come from now on. When they
+// cannot be used, all stays as it was: errors as tls_reload. The loop's thread.
+MUST_CHECK enum err ipc_reload(struct ipc *ipc, struct fault *fault);
 // The message is answered much later (a lease that waits): its context no longer counts among those that read
 // requests, and another one takes its place. When the connection ends before the reply, or has ended already,
 // an ipc_gone follows: one for all its kept messages, or one more for each that is kept later. The loop's

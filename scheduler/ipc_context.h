@@ -40,6 +40,8 @@ struct ipc {
     struct worker *worker;
     struct ipc_watch *watch;
     struct ipc_pipes *pipes;
+    nng_listener remote; // with the next: of ipc_listen
+    struct tls *tls;
     nng_aio *grace; // sleeps while ipc_close waits for `sending` to become 0
 
     pthread_mutex_t lock; // guards what follows; taken before the inbox's, never while calling a function

@@ -132,13 +132,26 @@ static enum err wait_until(struct wait *wait, struct mono wake, int64_t wake_wal
 
 // ---- the loop ----
 
-// Whether a signal says to end. All that it does is set by options, which a running process cannot have
-// anew: SIGHUP changes nothing.
+// Reads again what was read from files: the options are not, which a running process cannot have anew.
+static void reload(const struct loop *loop)
+{
+    struct fault fault;
+    if (loop->tls == NULL || loop->ipc == NULL) {
+        log_line(LOG_LEVEL_INFO, "loop", "reloaded", "changed=nothing");
+    } else if (ipc_reload(loop->ipc, &fault) != ERR_OK) {
+        log_line(LOG_LEVEL_ERROR, "loop", "not_reloaded", "in_force=\"the certificate before\" reason=%s",
+                 log_quote(fault.detail, &(struct log_text){0}));
+    } else {
+        log_line(LOG_LEVEL_INFO, "loop", "reloaded", "changed=\"the certificate\"");
+    }
+}
+
+// Whether a signal says to end.
 static bool told_to_end(const struct loop *loop)
 {
     enum proc_order order;
     while ((order = proc_take_signal(loop->signals)) == PROC_RELOAD) {
-        log_line(LOG_LEVEL_INFO, "loop", "reloaded", "changed=nothing");
+        reload(loop);
     }
     return order == PROC_END;
 }
@@ -254,6 +267,9 @@ static enum err start(struct loop *loop, struct wait *wait, struct fault *fault)
     if (err == ERR_OK) {
         err = ipc_open(loop->ipc_url, loop->inbox, &loop->ipc, fault);
     }
+    if (err == ERR_OK && loop->remote != NULL) {
+        err = ipc_listen(loop->ipc, loop->remote, loop->tls, fault);
+    }
     return err;
 }
 
@@ -340,7 +356,8 @@ int loop_run(struct loop *loop)
     loop->metrics.started = wall_now();
     enum err err = start(loop, &wait, &fault);
     if (err == ERR_OK) {
-        log_line(LOG_LEVEL_INFO, "loop", "ready", "ipc=%s version=%s", loop->ipc_url, SLUICE_VERSION);
+        log_line(LOG_LEVEL_INFO, "loop", "ready", "ipc=%s remote=%s version=%s", loop->ipc_url,
+                 loop->remote != NULL ? loop->remote : "none", SLUICE_VERSION);
         proc_ready(loop->ready_fd);
         watchdog_init(&loop->watchdog, mono_now());
         err = serve(loop, &wait);

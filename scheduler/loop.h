@@ -31,7 +31,9 @@ struct loop {
     struct store *store; // borrowed
     uint64_t max_waiting;
     const char *ipc_url; // borrowed
-    int signals;         // descriptor that is readable when it is time to end
+    const char *remote;  // where else to listen, borrowed; NULL: nowhere
+    struct tls *tls;     // for that, borrowed; NULL: it takes none
+    int signals;         // descriptor of proc_signals
     int ready_fd;        // -1: none
 
     struct engine *engine;

@@ -4,6 +4,7 @@
 #include "common/conf.h"
 #include "common/log.h"
 #include "common/proc.h"
+#include "common/tls.h"
 #include "scheduler/loop.h"
 #include "scheduler/settings.h"
 #include "scheduler/target.h"
@@ -22,6 +23,9 @@
 
 struct settings {
     char *ipc;
+    const char *remote; // NULL: none
+    struct tls_files files;
+    bool insecure;
     char *data;
     uint64_t max_waiting;
     int64_t retain_ns;
@@ -35,6 +39,13 @@ static bool parse_ipc(const char *text, void *into)
     size_t scheme = strlen(IPC_SCHEME);
     size_t len = strlen(text);
     return strncmp(text, IPC_SCHEME, scheme) == 0 && len > scheme && len - scheme <= SOCKET_PATH_MAX &&
+           conf_text(text, into);
+}
+
+static bool parse_remote(const char *text, void *into)
+{
+    struct conf_address address;
+    return (conf_address(text, "tls+tcp", &address) || conf_address(text, "tcp", &address)) &&
            conf_text(text, into);
 }
 
@@ -119,6 +130,16 @@ static const struct conf_option options[] = {
     {"ipc", "URL", NULL, "ipc://PATH with a path of at most 107 bytes",
      "the socket to serve on (default: sluice.sock in the data directory)", parse_ipc,
      offsetof(struct settings, ipc)},
+    {"remote", "URL", NULL, "tls+tcp://HOST:PORT or tcp://HOST:PORT",
+     "where to serve gateways on other hosts, too (default: nowhere)", parse_remote,
+     offsetof(struct settings, remote)},
+    {"remote-cert", "FILE", NULL, "a file in PEM, which may hold a chain", "the certificate for tls+tcp://",
+     conf_text, offsetof(struct settings, files.cert)},
+    {"remote-key", "FILE", NULL, "a file in PEM", "its key", conf_text, offsetof(struct settings, files.key)},
+    {"remote-ca", "FILE", NULL, "a file in PEM", "who signs the certificates of gateways there", conf_text,
+     offsetof(struct settings, files.ca)},
+    {"insecure", NULL, "off", "on or off", "take tcp:// for --remote, which anybody who reaches it can use",
+     conf_on_off, offsetof(struct settings, insecure)},
     {"data", "DIR", "./data", "a directory", "where the store is kept", parse_dir,
      offsetof(struct settings, data)},
     {"max-waiting", "N", "100000000", "a number from 1 to 1000000000000",
@@ -222,6 +243,36 @@ static int open_store(const struct settings *settings, struct store **store)
     return EXIT_CODE_OK;
 }
 
+// What --remote needs, and the files it names.
+static int prepare_remote(const struct settings *settings, struct tls **tls)
+{
+    const struct tls_option given[] = {
+        {"--remote-cert", settings->files.cert},
+        {"--remote-key", settings->files.key},
+        {"--remote-ca", settings->files.ca},
+    };
+    struct conf_address address;
+    struct fault fault;
+    bool secure = settings->remote != NULL && conf_address(settings->remote, "tls+tcp", &address);
+    if (settings->remote != NULL && !secure && !settings->insecure) {
+        (void)fault_set(
+            &fault, ERR_INVALID_FIELD,
+            "--remote %s: whoever reaches this address could do everything there; use tls+tcp://, or "
+            "say --insecure to have it so",
+            settings->remote);
+        return refuse(EXIT_CODE_CONFIG, fault.detail);
+    }
+    enum err err = tls_check_options(secure ? TLS_USED : TLS_NOT_USED, "--remote tls+tcp://HOST:PORT", given,
+                                     sizeof given / sizeof given[0], &fault);
+    if (err == ERR_OK && secure) {
+        err = tls_open(TLS_SERVER, &settings->files, tls, &fault);
+    }
+    if (err == ERR_OK) {
+        return EXIT_CODE_OK;
+    }
+    return refuse(err == ERR_NO_MEMORY ? EXIT_CODE_SOFTWARE : EXIT_CODE_CONFIG, fault.detail);
+}
+
 static void close_if_open(int fd)
 {
     if (fd >= 0) {
@@ -253,11 +304,15 @@ int main(int argc, char **argv)
     int socket_lock = -1;
     struct loop loop = {.max_waiting = settings.max_waiting,
                         .ipc_url = settings.ipc,
+                        .remote = settings.remote,
                         .signals = signals,
                         .ready_fd = settings.ready_fd};
     retain_init(&loop.retention, settings.retain_ns);
     (void)proc_raise_files();
     code = loop.signals < 0 ? refuse(EXIT_CODE_SOFTWARE, "signals cannot be watched") : EXIT_CODE_OK;
+    if (code == EXIT_CODE_OK) {
+        code = prepare_remote(&settings, &loop.tls);
+    }
     if (code == EXIT_CODE_OK) {
         code = prepare_data(settings.data, &data_lock);
     }
