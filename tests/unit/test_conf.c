@@ -327,3 +327,53 @@ Test(conf, a_descriptor_must_be_open)
     cr_assert_not(conf_descriptor(text, &into), "it is closed");
     close(fds[0]);
 }
+
+Test(conf, an_address_has_a_host_and_a_port)
+{
+    static const struct {
+        const char *text;
+        const char *host;
+        uint16_t port;
+    } good[] = {
+        {"tcp://127.0.0.1:1", "127.0.0.1", 1},
+        {"tcp://a-1.example.org:65535", "a-1.example.org", 65535},
+        {"tcp://[::1]:8000", "[::1]", 8000},
+        {"tcp://[fe80::127.0.0.1]:8000", "[fe80::127.0.0.1]", 8000},
+    };
+    static const char *const bad[] = {
+        "",
+        "tcp",
+        "tcp://",
+        "tcp://h",
+        "tcp://h:",
+        "tcp://:1",
+        "tcp://h:0",
+        "tcp://h:x",
+        "tcp://h:65536",
+        "tcp://h:1/",
+        "tcp://h:-1",
+        "tcp://h/x:1",
+        "tcp://a b:1",
+        "tcp://::1:1",
+        "tcp://[]:1",
+        "tcp://[::1]1",
+        "tcp://[::1",
+        "tcp://[h]:1",
+        "tcp:/h:1",
+        "tcps://h:1",
+        "tls+tcp://h:1",
+        "tcp://u@h:1",
+        "tcp://a;h:1",
+        "TCP://h:1",
+    };
+    struct conf_address address;
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        cr_assert(conf_address(good[i].text, "tcp", &address), "%s", good[i].text);
+        cr_assert_eq(address.host_len, strlen(good[i].host), "%s", good[i].text);
+        cr_assert_eq(memcmp(address.host, good[i].host, address.host_len), 0, "%s", good[i].text);
+        cr_assert_eq(address.port, good[i].port, "%s", good[i].text);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        cr_assert_not(conf_address(bad[i], "tcp", &address), "%s", bad[i]);
+    }
+}
