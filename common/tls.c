@@ -37,7 +37,7 @@ static void texts_free(struct texts *texts)
     }
     free(texts->key);
     free(texts->ca);
-    *texts = (struct texts){NULL};
+    *texts = (struct texts){.cert = NULL};
 }
 
 // ---- Files ----
@@ -76,7 +76,7 @@ static enum err read_text(const char *path, char **text, struct fault *fault)
 
 static enum err read_texts(const struct tls_files *files, struct texts *texts, struct fault *fault)
 {
-    *texts = (struct texts){NULL};
+    *texts = (struct texts){.cert = NULL};
     enum err err = read_text(files->cert, &texts->cert, fault);
     if (!err) {
         err = read_text(files->key, &texts->key, fault);
@@ -253,6 +253,18 @@ enum err tls_open(enum tls_side side, const struct tls_files *files, struct tls 
     }
     *tls = made;
     return ERR_OK;
+}
+
+void tls_close(struct tls *tls)
+{
+    if (!tls) {
+        return;
+    }
+    nng_tls_config_free(tls->config);
+    if (tls->before) {
+        nng_tls_config_free(tls->before);
+    }
+    free(tls);
 }
 
 nng_tls_config *tls_config(const struct tls *tls)

@@ -27,6 +27,9 @@ struct tls_files {
 MUST_CHECK enum err tls_open(enum tls_side side, const struct tls_files *files, struct tls **tls,
                              struct fault *fault);
 
+// What still uses a config keeps it. NULL is fine.
+void tls_close(struct tls *tls);
+
 // What the files held when they were last read. It is the tls's.
 nng_tls_config *tls_config(const struct tls *tls);
 

@@ -325,6 +325,7 @@ int main(int argc, char **argv)
     if (code == EXIT_CODE_OK) {
         code = loop_run(&loop);
     }
+    tls_close(loop.tls);
     store_close(loop.store);
     close_if_open(socket_lock);
     close_if_open(data_lock);
