@@ -55,7 +55,7 @@ die() {
 build_packages=(build-essential cmake ninja-build pkg-config libcjson-dev libcurl4-openssl-dev libmbedtls-dev
     libsodium-dev libsqlite3-dev libsystemd-dev uuid-dev ca-certificates)
 test_packages=(libcriterion-dev libmicrohttpd-dev nng-utils groff-base python3 systemd
-    file lintian debootstrap)
+    file lintian debootstrap openssl)
 package_packages=(file lintian)
 lint_packages=(clang-format clang-tidy cppcheck shellcheck)
 fuzz_packages=(clang libclang-rt-dev llvm)

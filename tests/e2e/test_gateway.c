@@ -271,7 +271,8 @@ Test(gateway, exit_codes)
         const char *option, *value;
     } bad[] = {
         {"--listen", "127.0.0.1:8000"},
-        {"--listen", "https://127.0.0.1:1"},
+        {"--listen", "ftp://127.0.0.1:1"},
+        {"--listen", "https://127.0.0.1"},
         {"--listen", "http://127.0.0.1"},
         {"--listen", "http://:1"},
         {"--listen", "http://h:0"},
@@ -280,7 +281,8 @@ Test(gateway, exit_codes)
         {"--listen", "http://h:1/x"},
         {"--listen", "http://u@h:1"},
         {"--listen", "http://[::1:1"},
-        {"--scheduler", "tcp://127.0.0.1:1"},
+        {"--scheduler", "udp://127.0.0.1:1"},
+        {"--scheduler", "tls+tcp://127.0.0.1"},
         {"--scheduler", "ipc://"},
         {"--timeout", "0s"},
         {"--timeout", "1h"},

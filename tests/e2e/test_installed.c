@@ -1,6 +1,7 @@
 // What cmake --install leaves: the client library as other people link it, and the examples built against it.
 // Release builds only, which are what is installed.
 #include "tests/support/cli.h"
+#include "tests/support/pki.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -223,24 +224,40 @@ static char *with_files_here(char *line)
     return line;
 }
 
+// The files that they name, and addresses that these are for.
+static void make_certificates(struct sluice *sluice, char *remote, size_t size)
+{
+    static const char here[] = "DNS:127.0.0.1";
+    pki_authority(sluice->dir, "ca");
+    pki_certificate(sluice->dir, "ca", "server", PKI_SERVER, here, 1);
+    pki_certificate(sluice->dir, "ca", "scheduler", PKI_SERVER, here, 2);
+    pki_certificate(sluice->dir, "ca", "gateway-1", PKI_CLIENT, here, 3);
+    (void)snprintf(remote, size, "tls+tcp://127.0.0.1:%u", free_port());
+    (void)snprintf(sluice->url, sizeof(sluice->url), "https://127.0.0.1:%u", free_port());
+    sluice_set_flags(sluice, SCHEDULER, LIST("--remote", remote));
+    sluice_set_flags(sluice, GATEWAY, LIST("--scheduler", remote));
+}
+
 // What they say is what the program takes. A file of keys may be empty.
 Test(installed, the_environment_files_are_taken)
 {
     static const char *const files[PARTS] = {[SCHEDULER] = "scheduler.env", [GATEWAY] = "gateway.env"};
+    char remote[64];
     struct sluice *sluice = sluice_new(NULL, NULL);
+    make_certificates(sluice, remote, sizeof(remote));
     char *keys = sluice_path(sluice, "keys");
     FILE *empty = fopen(keys, "w");
     cr_assert(empty && fclose(empty) == 0);
     free(keys);
     for (int part = SCHEDULER; part < PARTS; part++) {
-        const char *lines[SLUICE_FLAGS_MAX] = {NULL};
+        const char *lines[2 * SLUICE_FLAGS_MAX] = {NULL};
         size_t count = 0;
         char path[512], *rest;
         (void)snprintf(path, sizeof(path), SLUICE_SOURCE_DIR "/packaging/systemd/%s", files[part]);
         char *text = file_text(path);
         for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
             if (strncmp(line, "#SLUICE_", strlen("#SLUICE_")) == 0) {
-                cr_assert_lt(count, SLUICE_FLAGS_MAX - 1);
+                cr_assert_lt(count, sizeof(lines) / sizeof(lines[0]) - 1);
                 lines[count++] = with_files_here(line + 1);
             }
         }
