@@ -178,7 +178,7 @@ run_ctest() {
 # The end-to-end tests of the release build that make many threads meet, against programs under ThreadSanitizer (tests of
 # Criterion do not run under it themselves). Each report of it, by whichever process and whatever became of the test, is
 # one more that failed.
-thread_tests='^e2e/(api|delivery|exec|gateway|gateway_peer|gateway_queues|gateway_slow|idempotency|interrupt|ipc|ipc_peers|keys|loop_limits|operations|pressure|pull|restart|storm|upgrade)$'
+thread_tests='^e2e/(api|delivery|exec|gateway|gateway_peer|gateway_queues|gateway_slow|idempotency|interrupt|ipc|ipc_peers|keys|loop_limits|operations|pressure|pull|restart|storm|tls|tls_remote|upgrade)$'
 
 run_thread_tests() {
     local source=$root/build/nng/source reports=$root/build-tsan/reports code=0 counts count passed failed under=()
