@@ -45,8 +45,9 @@ static enum err open_back(const struct links_options *options, const char *sched
     if (err || !secure) {
         return err;
     }
-    bool v6 = address.host[0] == '[';
-    char *name = strndup(address.host + v6, address.host_len - 2u * v6); // the tls's, so the process's
+    size_t bracket = address.host[0] == '[' ? 1 : 0;
+    // The tls's, so the process's.
+    char *name = strndup(address.host + bracket, address.host_len - bracket - bracket);
     if (!name) {
         return fault_set(fault, ERR_NO_MEMORY, "out of memory");
     }
