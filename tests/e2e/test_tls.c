@@ -3,8 +3,6 @@
 
 #include "common/conf.h"
 
-#include <errno.h>
-
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define SERIAL 0x11u
 #define NEXT_SERIAL 0x12u

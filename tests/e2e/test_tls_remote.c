@@ -4,8 +4,6 @@
 
 #include "common/conf.h"
 
-#include <errno.h>
-
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define SERIAL 0x21u
 #define NEXT_SERIAL 0x22u
