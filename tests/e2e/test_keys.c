@@ -403,7 +403,7 @@ Test(keys_http, a_hangup_reads_them_again_and_drops_nobody)
         cr_assert_eq(pthread_create(&threads[i], NULL, client_run, &client), 0);
     }
     for (int i = 0; i < 10; i++) {
-        char name[16];
+        char name[32];
         size_t good = client.good;
         (void)snprintf(name, sizeof(name), "guest-%d", i);
         struct key_text guest = add_key(sluice, name, "read", NULL, NULL);
