@@ -154,7 +154,7 @@ static void conn_wait(struct conn *c)
 static void conn_next(struct conn *c)
 {
     body_release(c);
-    pass_end(&c->pass);
+    c->pass.key = NULL;
     buf_idle(&c->body);
     buf_idle(&c->line);
     buf_idle(&c->head);

@@ -3,6 +3,7 @@
 #include "common/clock.h"
 
 #include <pthread.h>
+#include <sodium.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,7 @@ struct key_ring {
 struct keys {
     const char *path;
     pthread_mutex_t lock;
-    struct key_ring *ring; // in force; under the lock
+    struct key_ring *_Atomic ring; // in force; whoever takes hold of it, or replaces it, has the lock
 };
 
 // ---- rings ----
@@ -82,11 +83,13 @@ enum err keys_open(const char *path, struct keys **out, struct fault *fault)
     if (!keys) {
         return fault_set(fault, ERR_NO_MEMORY, "out of memory");
     }
-    enum err err = ring_read(path, &keys->ring, fault);
+    struct key_ring *ring;
+    enum err err = ring_read(path, &ring, fault);
     if (err) {
         free(keys);
         return err;
     }
+    keys->ring = ring;
     keys->path = path;
     pthread_mutex_init(&keys->lock, NULL);
     *out = keys;
@@ -211,12 +214,37 @@ static enum err forbidden(const struct key *key, const struct need *need, struct
                      key->name, roles);
 }
 
+// Whether the key that is known came as this token, and is in force. The connection may be one of a proxy, on
+// which others' tokens come: how long it takes must not tell of the one before.
+static bool is_known(const struct keys *keys, const struct pass *pass, const char *token, size_t len)
+{
+    return pass->ring && pass->ring == keys->ring && pass->token_len == len &&
+           sodium_memcmp(pass->token, token, len) == 0;
+}
+
+// Looks the token up, and keeps what it is for the next request.
+static const struct key *look_up(struct keys *keys, struct pass *pass, const char *token, size_t len)
+{
+    struct key_ring *ring = ring_take(keys);
+    const struct key *key = len < sizeof(pass->token) ? key_list_find(&ring->list, token, len) : NULL;
+    if (!key) {
+        ring_release(ring);
+        return NULL;
+    }
+    ring_release(pass->ring);
+    pass->known = key;
+    pass->ring = ring;
+    pass->token_len = len;
+    memcpy(pass->token, token, len);
+    return key;
+}
+
 enum err keys_admit(struct keys *keys, const char *authorization, enum endpoint endpoint, struct mono now,
                     struct pass *pass, struct refusal *refusal, struct fault *fault)
 {
     const struct need *need = &needs[endpoint];
     size_t len = 0;
-    *pass = (struct pass){.key = NULL};
+    pass->key = NULL;
     *refusal = (struct refusal){.challenge = NULL};
     if (!keys || need->roles == 0) {
         return ERR_OK;
@@ -229,16 +257,14 @@ enum err keys_admit(struct keys *keys, const char *authorization, enum endpoint 
     if (!token) {
         return unauthorized(CHALLENGE, refusal, fault, "Authorization must be given once, as: Bearer KEY.");
     }
-    struct key_ring *ring = ring_take(keys);
-    const struct key *key = key_list_find(&ring->list, token, len);
+    const struct key *key = is_known(keys, pass, token, len) ? pass->known : look_up(keys, pass, token, len);
     if (!key) {
-        ring_release(ring);
         return unauthorized(CHALLENGE ", error=\"invalid_token\"", refusal, fault,
                             "This key is not known here: it may have been revoked.");
     }
-    *pass = (struct pass){.key = key, .ring = ring};
-    int64_t wait_ns =
-        key->rate.count > 0 ? limit_take(&ring->tats[key - ring->list.keys], key->rate, now) : 0;
+    pass->key = key;
+    _Atomic int64_t *tat = &pass->ring->tats[key - pass->ring->list.keys];
+    int64_t wait_ns = key->rate.count > 0 ? limit_take(tat, key->rate, now) : 0;
     if (wait_ns > 0) {
         char rate[RATE_TEXT_SIZE];
         rate_format(key->rate, rate);
@@ -252,7 +278,7 @@ enum err keys_admit(struct keys *keys, const char *authorization, enum endpoint 
 void pass_end(struct pass *pass)
 {
     ring_release(pass->ring);
-    *pass = (struct pass){.key = NULL};
+    sodium_memzero(pass, sizeof(*pass));
 }
 
 // ---- what is left of everything ----

@@ -18,10 +18,17 @@ void keys_close(struct keys *keys);
 MUST_CHECK enum err keys_reload(struct keys *keys, struct fault *fault);
 size_t keys_count(struct keys *keys);
 
-// What a request may do. A zeroed one is that of a gateway without keys: everything.
+// What a request may do. One of a gateway without keys may do everything. A connection has one pass, zeroed
+// at first, for its requests in turn: most come with the key of the one before, which is then not looked up
+// again.
 struct pass {
-    const struct key *key; // NULL: there are no keys; borrowed until pass_end
-    struct key_ring *ring;
+    const struct key
+        *key; // NULL: there are no keys, or none is needed; until the next keys_admit or pass_end
+    // The rest is keys.c's: the last key that came, and the token it came as.
+    const struct key *known;
+    struct key_ring *ring; // of known
+    size_t token_len;
+    char token[KEY_TOKEN_SIZE];
 };
 
 // What the answer to one that is turned away says beside its fault.
@@ -30,12 +37,13 @@ struct refusal {
     int64_t retry_after_s; // 0: nothing
 };
 
-// For the value of the header Authorization (NULL when absent) and the endpoint. ERR_OK: the pass is to be
-// ended with pass_end. ERR_UNAUTHORIZED: there is no key, or none that is known; ERR_TOO_MANY_REQUESTS: more
-// than its rate; ERR_FORBIDDEN: it lacks a role. The pass is set then, too, as far as the key is known.
+// For the value of the header Authorization (NULL when absent) and the endpoint: sets the pass for this
+// request. ERR_UNAUTHORIZED: there is no key, or none that is known; ERR_TOO_MANY_REQUESTS: more than its
+// rate; ERR_FORBIDDEN: it lacks a role. pass->key is set then, too, as far as the key is known.
 MUST_CHECK enum err keys_admit(struct keys *keys, const char *authorization, enum endpoint endpoint,
                                struct mono now, struct pass *pass, struct refusal *refusal,
                                struct fault *fault);
+// To be called at the end of the connection; leaves it zeroed.
 void pass_end(struct pass *pass);
 
 // Whether the request keeps to the queues of its pass, as far as it names any. ERR_FORBIDDEN.

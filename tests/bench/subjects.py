@@ -55,8 +55,15 @@ class Sluice(Server):
         return sum(queue["waiting"].values()) + sum(queue[key] for key in ("delayed", "in_flight", "completed", "failed"))
 
 
+class SluiceSameHeader(Sluice):
+    """Without keys: what the header alone costs the load generator and NNG, and not the check of a key."""
+
+    name = "Sluice, a key is sent and not looked at"
+    headers = {"Authorization": "Bearer sluice_7e36OozgXLTvlBTK2oDuQQz9VW6dkZoc8g8TF1QPUXo"}
+
+
 class SluiceWithKeys(Sluice):
-    name = "Sluice, with a key of 100"
+    name = "Sluice, with one key of 100"
 
     def gateway_flags(self):
         file = self.stage.dir / "keys"

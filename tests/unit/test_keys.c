@@ -306,7 +306,7 @@ Test(keys, a_queue_that_is_not_the_keys_is_forbidden)
 
 static enum err ask_at(const struct fixture *f, int64_t ns, int64_t *retry_after_s)
 {
-    struct pass pass;
+    struct pass pass = {.key = NULL};
     struct refusal refusal;
     struct fault fault;
     char header[128];
@@ -379,6 +379,64 @@ Test(keys, a_reload_changes_who_comes_in)
     cr_assert_eq(judge(&f, 0, ENDPOINT_INGEST).err, ERR_UNAUTHORIZED, "revoked");
     cr_assert_str_eq(before.pass.key->name, "shop", "a pass outlives its key");
     pass_end(&before.pass);
+    end(&f);
+}
+
+// The pass of a connection, on which a proxy may send what comes from many.
+Test(keys, each_request_of_a_connection_has_its_own_key)
+{
+    struct fixture f = begin();
+    struct pass pass = {.key = NULL};
+    add_key(&f, "shop", "submit", "");
+    add_key(&f, "desk", "read", "");
+    open_keys(&f);
+    const struct {
+        int key; // -1: none; -2: the first, with another last character
+        enum endpoint endpoint;
+        enum err err;
+        const char *name; // whose the pass is then
+    } rows[] = {
+        {0, ENDPOINT_INGEST, ERR_OK, "shop"},         {0, ENDPOINT_INGEST, ERR_OK, "shop"},
+        {1, ENDPOINT_LIST, ERR_OK, "desk"},           {1, ENDPOINT_INGEST, ERR_FORBIDDEN, "desk"},
+        {-1, ENDPOINT_HEALTHZ, ERR_OK, NULL},         {-1, ENDPOINT_LIST, ERR_UNAUTHORIZED, NULL},
+        {1, ENDPOINT_HEALTHZ, ERR_OK, NULL},          {1, ENDPOINT_LIST, ERR_OK, "desk"},
+        {0, ENDPOINT_METRICS, ERR_FORBIDDEN, "shop"}, {-2, ENDPOINT_LIST, ERR_UNAUTHORIZED, NULL},
+        {0, ENDPOINT_LIST, ERR_OK, "shop"},
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct refusal refusal;
+        char header[128];
+        (void)snprintf(header, sizeof(header), "Bearer %s", f.token[rows[i].key > 0 ? rows[i].key : 0]);
+        header[strlen(header) - 1] = (char)(header[strlen(header) - 1] ^ (rows[i].key == -2));
+        cr_assert_eq(keys_admit(f.keys, rows[i].key == -1 ? NULL : header, rows[i].endpoint, mono_now(),
+                                &pass, &refusal, NULL),
+                     rows[i].err, "%zu", i);
+        cr_assert_eq(pass.key != NULL, rows[i].name != NULL, "%zu", i);
+        cr_assert(!rows[i].name || strcmp(pass.key->name, rows[i].name) == 0, "%zu", i);
+    }
+    pass_end(&pass);
+    cr_assert_null(pass.ring);
+    end(&f);
+}
+
+Test(keys, a_revoked_key_is_turned_away_on_its_connection)
+{
+    struct fixture f = begin();
+    struct pass pass = {.key = NULL};
+    struct refusal refusal;
+    char header[128];
+    add_key(&f, "shop", "submit", "");
+    open_keys(&f);
+    (void)snprintf(header, sizeof(header), "Bearer %s", f.token[0]);
+    cr_assert_eq(keys_admit(f.keys, header, ENDPOINT_INGEST, mono_now(), &pass, &refusal, NULL), ERR_OK);
+    cr_assert_eq(keys_reload(f.keys, NULL), ERR_OK);
+    cr_assert_eq(keys_admit(f.keys, header, ENDPOINT_INGEST, mono_now(), &pass, &refusal, NULL), ERR_OK);
+    write_keys(&f, "", 0);
+    cr_assert_eq(keys_reload(f.keys, NULL), ERR_OK);
+    cr_assert_eq(keys_admit(f.keys, header, ENDPOINT_INGEST, mono_now(), &pass, &refusal, NULL),
+                 ERR_UNAUTHORIZED);
+    cr_assert_null(pass.key);
+    pass_end(&pass);
     end(&f);
 }
 
