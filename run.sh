@@ -630,7 +630,7 @@ announce() {
     url=${url/0.0.0.0/127.0.0.1}
     cat <<EOF
 Sluice listens on $listen and keeps its data in $data. Try:
-  curl -sS $url/ingest -H 'Content-Type: application/json' -d '{"ids":[1,2,3,4,5],"priority":"HIGH"}'
+  curl -sS $url/ingest ${SLUICE_KEYS:+-H 'Authorization: Bearer KEY' }-H 'Content-Type: application/json' -d '{"ids":[1,2,3,4,5],"priority":"HIGH"}'
 EOF
 }
 

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define HASH_SHOWN 12 // digits of a hash in a table; as many or more name a key
-#define HASH_TEXT_SIZE (2 * KEY_HASH_BYTES + 1)
+#define HASH_TEXT_SIZE (2 * (size_t)KEY_HASH_BYTES + 1)
 
 #define KEYS_OPTION                                                                                          \
     {                                                                                                        \
@@ -157,8 +157,9 @@ static int add(struct session *session, char *const *operands, size_t count)
         key_format(&key, &file.text);
         code = key_file_write(&file);
     }
-    if (code == EXIT_CODE_OK) {
-        code = print_added(session, &key, token);
+    if (code == EXIT_CODE_OK || code == EXIT_CODE_IOERR) { // then, too, the file has it
+        int printed = print_added(session, &key, token);
+        code = code == EXIT_CODE_OK ? printed : code;
     }
     key_file_close(&file);
     key_fini(&key);
@@ -271,8 +272,8 @@ static bool is_meant(const char *text, const struct key *key)
     return strcmp(text, key->name) == 0 || (len >= HASH_SHOWN && strncmp(hash, text, len) == 0);
 }
 
-// All lines but those of the keys that are meant; *revoked is how many those are.
-static void leave_out(const struct buf *text, const char *meant, struct buf *left, size_t *revoked)
+// All lines but those of the keys that are meant; *revoked is how many those are. false: out of memory.
+static bool leave_out(const struct buf *text, const char *meant, struct buf *left, size_t *revoked)
 {
     for (size_t at = 0; at < text->len;) {
         const char *line = text->data + at;
@@ -281,16 +282,21 @@ static void leave_out(const struct buf *text, const char *meant, struct buf *lef
         char *copy = strndup(line, len);
         struct key key = {.roles = 0};
         bool found = false;
-        // The whole file was read before: what fails now lacks memory, and the line stays.
-        bool gone = copy && key_parse(copy, &key, &found, NULL) == ERR_OK && found && is_meant(meant, &key);
+        // The whole file was read before: what fails now lacks memory.
+        bool good = copy && key_parse(copy, &key, &found, NULL) == ERR_OK;
+        bool gone = good && found && is_meant(meant, &key);
         if (!gone) {
             buf_put(left, line, len + (end ? 1 : 0));
         }
         *revoked += gone;
         key_fini(&key);
         free(copy);
+        if (!good) {
+            return false;
+        }
         at += len + 1;
     }
+    return true;
 }
 
 static int revoke(struct session *session, char *const *operands, size_t count)
@@ -302,11 +308,14 @@ static int revoke(struct session *session, char *const *operands, size_t count)
     buf_init(&left);
     int code = key_file_open(&file, session->settings.keys, KEY_FILE_CHANGE);
     if (code == EXIT_CODE_OK) {
-        leave_out(&file.text, operands[0], &left, &revoked);
+        bool good = leave_out(&file.text, operands[0], &left, &revoked);
         struct buf all = file.text;
         file.text = left;
         left = all;
-        if (revoked == 0) {
+        if (!good) {
+            say("out of memory");
+            code = EXIT_CODE_SOFTWARE;
+        } else if (revoked == 0) {
             say("%s has no key with this name, nor with a hash that begins so", file.path);
             code = EXIT_CODE_NOINPUT;
         } else {

@@ -23,6 +23,11 @@ static int refuse(int code, const char *path)
 static int locate(struct key_file *file, const char *path)
 {
     char *real = realpath(path, NULL);
+    struct stat link;
+    if (!real &&
+        (errno != ENOENT || lstat(path, &link) == 0)) { // a link to what is not there is not followed
+        return refuse(EXIT_CODE_NOINPUT, path);
+    }
     file->path = real ? real : strdup(path);
     const char *slash = file->path ? strrchr(file->path, '/') : NULL;
     if (slash) {
@@ -36,8 +41,11 @@ static int locate(struct key_file *file, const char *path)
 static int lock(struct key_file *file)
 {
     file->lock = open(file->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int rc = -1;
-    while (file->lock >= 0 && (rc = flock(file->lock, LOCK_EX)) != 0 && errno == EINTR) {
+    int rc = file->lock >= 0 ? flock(file->lock, LOCK_EX | LOCK_NB) : -1;
+    if (file->lock >= 0 && rc != 0 && errno == EWOULDBLOCK) {
+        say("%s: somebody else has it locked: waiting", file->dir);
+        while ((rc = flock(file->lock, LOCK_EX)) != 0 && errno == EINTR) {
+        }
     }
     return rc == 0 ? EXIT_CODE_OK : refuse(EXIT_CODE_CANTCREAT, file->dir);
 }
@@ -94,7 +102,9 @@ static bool take_after(int fd, const struct key_file *file)
 {
     struct stat made;
     if (!file->exists) {
-        return fchmod(fd, NEW_MODE) == 0;
+        mode_t mask = umask(0);
+        (void)umask(mask);
+        return fchmod(fd, NEW_MODE & ~mask) == 0;
     }
     bool same = fstat(fd, &made) == 0 && made.st_uid == file->stat.st_uid && made.st_gid == file->stat.st_gid;
     return (same || fchown(fd, file->stat.st_uid, file->stat.st_gid) == 0) &&
@@ -107,6 +117,11 @@ int key_file_write(struct key_file *file)
     if (buf_err(&file->text) || asprintf(&part, "%s.part", file->path) < 0) {
         say("out of memory");
         return EXIT_CODE_SOFTWARE;
+    }
+    if (file->text.len > KEY_FILE_MAX) {
+        say("%s would be longer than %u bytes", file->path, KEY_FILE_MAX);
+        free(part);
+        return EXIT_CODE_REFUSED;
     }
     (void)unlink(part); // of one that was killed: the lock is ours
     int fd = open(part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);

@@ -24,8 +24,9 @@ enum key_file_use { KEY_FILE_READ, KEY_FILE_CHANGE, KEY_FILE_MAKE };
 // there. EXIT_CODE_OK, or another when it has said what is wrong: a file that is no good file of keys is
 // refused (EXIT_CODE_DATAERR). In either case the caller ends it with key_file_close.
 int key_file_open(struct key_file *file, const char *path, enum key_file_use use);
-// Writes the text, on disk when it returns; owner, group and mode stay, those of a new file are this user's
-// and 0640. EXIT_CODE_OK, or another when it has said what is wrong; then the file is as it was.
+// Writes the text, on disk when it returns; owner, group and mode stay (an ACL does not), those of a new file
+// are this user's and 0640, less its umask. EXIT_CODE_OK, or another when it has said what is wrong; then the
+// file is as it was, but for EXIT_CODE_IOERR: it is changed, and a loss of power may undo that.
 int key_file_write(struct key_file *file);
 void key_file_close(struct key_file *file);
 

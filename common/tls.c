@@ -1,5 +1,6 @@
 #include "common/tls.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <mbedtls/error.h>
@@ -49,8 +50,12 @@ static enum err read_text(const char *path, char **text, struct fault *fault)
         return fault_set(fault, ERR_INVALID_FIELD, "cannot read %s: %s", path, strerrordesc_np(errno));
     }
     char *made = calloc(1, FILE_MAX + 1);
+    if (!made) {
+        close(fd);
+        return fault_set(fault, ERR_NO_MEMORY, "no memory for %s", path);
+    }
     size_t len = 0;
-    ssize_t got = made ? 1 : -1;
+    ssize_t got = 1;
     while (got > 0 && len < FILE_MAX) {
         got = read(fd, made + len, FILE_MAX - len);
         len += got > 0 ? (size_t)got : 0;
@@ -61,13 +66,8 @@ static enum err read_text(const char *path, char **text, struct fault *fault)
         *text = made;
         return ERR_OK;
     }
-    if (made) {
-        explicit_bzero(made, len);
-    }
+    explicit_bzero(made, len);
     free(made);
-    if (!made) {
-        return fault_set(fault, ERR_NO_MEMORY, "no memory for %s", path);
-    }
     if (got < 0) {
         return fault_set(fault, ERR_INVALID_FIELD, "cannot read %s: %s", path, strerrordesc_np(reason));
     }
@@ -102,6 +102,7 @@ static enum err refuse(const char *path, const char *what, int reason, struct fa
 static enum err parse_certificates(const char *path, const char *text, mbedtls_x509_crt *into,
                                    struct fault *fault)
 {
+    assert(text); // it was read
     int result = mbedtls_x509_crt_parse(into, (const unsigned char *)text, strlen(text) + 1);
     if (result > 0) {
         return fault_set(fault, ERR_INVALID_FIELD, "%s: %d of its certificates cannot be read", path, result);
@@ -120,6 +121,7 @@ static int random_bytes(void *unused, unsigned char *into, size_t len)
 static int parse_key(const char *text, mbedtls_pk_context *into)
 {
     const unsigned char *bytes = (const unsigned char *)text;
+    assert(text); // it was read
 #if MBEDTLS_VERSION_MAJOR >= 3
     return mbedtls_pk_parse_key(into, bytes, strlen(text) + 1, NULL, 0, random_bytes, NULL);
 #else

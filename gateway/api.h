@@ -15,7 +15,7 @@ MUST_CHECK enum err api_idempotency_key(const char *key, struct fault *fault);
 
 // What may stand behind the header block of a request to an endpoint.
 enum body_rule {
-    BODY_IGNORED, // anything (GET)
+    BODY_IGNORED, // anything short (GET)
     BODY_NONE,    // nothing, or what api_no_body lets pass
     BODY_JSON     // JSON, and it must come
 };

@@ -382,6 +382,10 @@ static void conn_write_go(struct conn *c)
 static enum err body_check(const struct conn *c, struct fault *fault)
 {
     enum body_rule rule = api_body_rule(c->route.endpoint);
+    if (rule == BODY_IGNORED &&
+        c->frame.length > NO_BODY_MAX) { // nobody's, and it would take the room of others'
+        return fault_set(fault, ERR_BODY_TOO_LARGE, "This operation takes no body.");
+    }
     if (rule == BODY_IGNORED || (rule == BODY_NONE && c->frame.length == 0)) {
         return ERR_OK;
     }

@@ -2,6 +2,7 @@
 
 #include "common/clock.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <sodium.h>
 #include <stdatomic.h>
@@ -61,7 +62,7 @@ static struct key_ring *ring_take(struct keys *keys)
     return ring;
 }
 
-// A key that stays has used of its rate what it has used.
+// A key that stays, with its rate, has used of it what it has used.
 static void ring_carry_over(struct key_ring *to, const struct key_ring *from)
 {
     size_t old = 0;
@@ -71,7 +72,8 @@ static void ring_carry_over(struct key_ring *to, const struct key_ring *from)
                (order = memcmp(from->list.keys[old].hash, to->list.keys[i].hash, KEY_HASH_BYTES)) < 0) {
             old++;
         }
-        if (order == 0) {
+        if (order == 0 && from->list.keys[old].rate.count == to->list.keys[i].rate.count &&
+            from->list.keys[old].rate.per_ns == to->list.keys[i].rate.per_ns) {
             to->tats[i] = from->tats[old];
         }
     }
@@ -83,12 +85,13 @@ enum err keys_open(const char *path, struct keys **out, struct fault *fault)
     if (!keys) {
         return fault_set(fault, ERR_NO_MEMORY, "out of memory");
     }
-    struct key_ring *ring;
+    struct key_ring *ring = NULL;
     enum err err = ring_read(path, &ring, fault);
     if (err) {
         free(keys);
         return err;
     }
+    assert(ring); // it was read
     keys->ring = ring;
     keys->path = path;
     pthread_mutex_init(&keys->lock, NULL);
@@ -107,11 +110,12 @@ void keys_close(struct keys *keys)
 
 enum err keys_reload(struct keys *keys, struct fault *fault)
 {
-    struct key_ring *ring;
+    struct key_ring *ring = NULL;
     enum err err = ring_read(keys->path, &ring, fault);
     if (err) {
         return err;
     }
+    assert(ring); // it was read
     pthread_mutex_lock(&keys->lock);
     struct key_ring *old = keys->ring;
     ring_carry_over(ring, old);
@@ -226,7 +230,7 @@ static bool is_known(const struct keys *keys, const struct pass *pass, const cha
 static const struct key *look_up(struct keys *keys, struct pass *pass, const char *token, size_t len)
 {
     struct key_ring *ring = ring_take(keys);
-    const struct key *key = len < sizeof(pass->token) ? key_list_find(&ring->list, token, len) : NULL;
+    const struct key *key = key_list_find(&ring->list, token, len);
     if (!key) {
         ring_release(ring);
         return NULL;
@@ -234,8 +238,8 @@ static const struct key *look_up(struct keys *keys, struct pass *pass, const cha
     ring_release(pass->ring);
     pass->known = key;
     pass->ring = ring;
-    pass->token_len = len;
-    memcpy(pass->token, token, len);
+    pass->token_len = len <= sizeof(pass->token) ? len : 0; // one that is not ours may be longer
+    memcpy(pass->token, token, pass->token_len);
     return key;
 }
 
@@ -246,6 +250,9 @@ enum err keys_admit(struct keys *keys, const char *authorization, enum endpoint 
     size_t len = 0;
     pass->key = NULL;
     *refusal = (struct refusal){.challenge = NULL};
+    if (pass->ring && pass->ring != keys->ring) { // nothing that is out of force is held for longer
+        pass_end(pass);
+    }
     if (!keys || need->roles == 0) {
         return ERR_OK;
     }

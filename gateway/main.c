@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -368,8 +369,12 @@ int main(int argc, char **argv)
     if ((err = gateway_start(&settings, &gateway, &fault))) {
         fail(err == ERR_SCHEDULER_UNAVAILABLE ? EXIT_CODE_UNAVAILABLE : EXIT_CODE_SOFTWARE, &fault);
     }
-    log_line(LOG_LEVEL_INFO, "gateway", "ready", "listen=%s scheduler=%s version=%s", settings.listen,
-             settings.scheduler, SLUICE_VERSION);
+    char keys[32] = "none";
+    if (gateway.keys) {
+        (void)snprintf(keys, sizeof(keys), "%zu", keys_count(gateway.keys));
+    }
+    log_line(LOG_LEVEL_INFO, "gateway", "ready", "listen=%s scheduler=%s keys=%s version=%s", settings.listen,
+             settings.scheduler, keys, SLUICE_VERSION);
     proc_ready(settings.ready_fd);
     gateway_watch(&gateway);
     log_line(LOG_LEVEL_INFO, "gateway", "stopping", NULL);

@@ -6,12 +6,13 @@
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define TOKEN_PREFIX "sluice_"
 #define TOKEN_BYTES 32u
 #define LINE_SIZE 2048u // the longest line that key_format writes is shorter
-#define HASH_DIGITS (2 * KEY_HASH_BYTES)
+#define HASH_DIGITS (2 * (size_t)KEY_HASH_BYTES)
 #define HASH_LEAD 8u // bytes by which a hash is looked up
 _Static_assert(KEY_HASH_BYTES == crypto_generichash_BYTES, "BLAKE2b-256");
 
@@ -176,7 +177,7 @@ static enum err parse_word(size_t number, const char *word, struct key *key, str
     case 2:
         return hash_parse(word, key->hash)
                    ? ERR_OK
-                   : fault_set(fault, ERR_INVALID_FIELD, "the hash must be %u lower-case hexadecimal digits",
+                   : fault_set(fault, ERR_INVALID_FIELD, "the hash must be %zu lower-case hexadecimal digits",
                                HASH_DIGITS);
     default:
         return parse_limit(word, key, fault);
@@ -370,11 +371,15 @@ static enum err file_fault(struct fault *fault, const char *path)
 
 enum err key_file_read(const char *path, struct buf *text, struct fault *fault)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK); // which a FIFO would not return from
     if (fd < 0) {
         return file_fault(fault, path);
     }
     enum err err = ERR_OK;
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+        err = fault_set(fault, ERR_STORAGE_IO, "%s: not a regular file", path);
+    }
     for (ssize_t n = 1; n > 0 && !err;) {
         char part[4096];
         n = read(fd, part, sizeof(part));

@@ -66,7 +66,7 @@ struct key_list {
     struct key *keys; // in the order of their hashes
     size_t count;
 };
-// A fault names the line. ERR_INVALID_FIELD, ERR_NO_MEMORY.
+// A fault names the line, or the two keys that have one hash. ERR_INVALID_FIELD, ERR_NO_MEMORY.
 MUST_CHECK enum err key_list_parse(const char *text, size_t len, struct key_list *list, struct fault *fault);
 // The same of a file, which the fault names, too. ERR_STORAGE_IO when it cannot be read.
 MUST_CHECK enum err key_list_read(const char *path, struct key_list *list, struct fault *fault);
@@ -75,7 +75,7 @@ void key_list_fini(struct key_list *list);
 // all that is compared are hashes, and the whole of the one that may be it in constant time.
 const struct key *key_list_find(const struct key_list *list, const char *token, size_t len);
 
-// Appends a whole file of at most KEY_FILE_MAX bytes. ERR_STORAGE_IO, ERR_INVALID_FIELD (too long),
+// Appends a whole regular file of at most KEY_FILE_MAX bytes. ERR_STORAGE_IO, ERR_INVALID_FIELD (too long),
 // ERR_NO_MEMORY.
 MUST_CHECK enum err key_file_read(const char *path, struct buf *text, struct fault *fault);
 

@@ -50,6 +50,7 @@ def post(bench):
                 for subject in subjects}
         row = mine[Sluice]
         row.want("of NNG", ratio(row, mine[Fixed]), least=floor)
+        mine[SluiceWithKeys].want("of that without keys", ratio(mine[SluiceWithKeys], row), least=0.95)
         mine[SluiceWithKeys].want("of that without a check", ratio(mine[SluiceWithKeys], mine[SluiceSameHeader]), least=0.95)
         if connections == CONNECTIONS[0]:
             row.want("p99 / median", row.median("p99_ms") / row.median("p50_ms") if row.samples else None, most=4)

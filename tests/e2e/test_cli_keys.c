@@ -1,5 +1,6 @@
 // The command line's keys: the file they are in, and that it is never half a file.
 #include "cli/exit.h"
+#include "proto/key.h"
 #include "tests/support/cli.h"
 
 #include <criterion/criterion.h>
@@ -231,6 +232,59 @@ Test(cli_keys, what_is_refused)
     cr_assert_neq(access(keys, F_OK), 0, "nothing was made");
     free(bad);
     free(keys);
+    sluice_end(sluice);
+}
+
+// Neither a device, nor a link that leads nowhere, is replaced; and no file becomes one that cannot be read.
+Test(cli_keys, what_is_no_file_is_left_alone)
+{
+    struct sluice *sluice = sluice_new(NULL, NULL);
+    char *alias = sluice_path(sluice, "alias");
+    char *keys = sluice_path(sluice, "keys");
+    cr_assert_eq(symlink("nowhere", alias), 0);
+    cli_refused(sluice, EXIT_CODE_NOINPUT,
+                "alias: ", LIST("key", "add", "a", "--role", "read", "--keys", "alias"));
+    cr_assert(S_ISLNK(stat_of(sluice, "alias").st_mode));
+    cr_assert_eq(mkfifo(keys, 0600), 0);
+    cli_refused(sluice, EXIT_CODE_NOINPUT, "not a regular file",
+                LIST("key", "add", "a", "--role", "read", "--keys", "keys"));
+    cr_assert(S_ISFIFO(stat_of(sluice, "keys").st_mode));
+    cr_assert_eq(unlink(keys), 0);
+    FILE *file = fopen(keys, "w");
+    for (unsigned i = 0; i < KEY_FILE_MAX / 8; i++) {
+        cr_assert_geq(fputs("# 56789\n", file), 0);
+    }
+    cr_assert_eq(fclose(file), 0);
+    cli_refused(sluice, EXIT_CODE_REFUSED, "longer than",
+                LIST("key", "add", "a", "--role", "read", "--keys", "keys"));
+    cr_assert_eq(stat_of(sluice, "keys").st_size, KEY_FILE_MAX);
+    free(alias);
+    free(keys);
+    sluice_end(sluice);
+}
+
+// A write that falls short.
+Test(cli_keys, a_full_disk_leaves_the_file_as_it_was)
+{
+    struct sluice *sluice = sluice_new(NULL, NULL);
+    struct program_path program = program_path("sluice");
+    add(sluice, "shop");
+    char *before = text_of(sluice, "keys");
+    char *log = sluice_path(sluice, "log");
+    char *command;
+    cr_assert(
+        asprintf(&command,
+                 "(trap '' XFSZ; ulimit -f 0; exec %s key add desk --role read --keys keys) 2>&1 | cat >&2",
+                 program.text) > 0);
+    (void)process_run(&(struct process_plan){
+        .program = "/bin/bash", .arguments = LIST("-c", command), .directory = sluice->dir, .log = log});
+    char *said = file_text(log);
+    char *after = text_of(sluice, "keys");
+    char *part = sluice_path(sluice, "keys.part");
+    cr_assert_not_null(strstr(said, "File too large"), "%s", said);
+    cr_assert_str_eq(after, before);
+    cr_assert_neq(access(part, F_OK), 0);
+    free(before), free(after), free(said), free(log), free(command), free(part);
     sluice_end(sluice);
 }
 

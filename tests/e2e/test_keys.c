@@ -5,12 +5,14 @@
 #include "tests/support/queues.h"
 #include "tests/support/sluice.h"
 
+#include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -164,17 +166,105 @@ Test(keys_http, nobody_without_a_key)
     sluice_end(sluice);
 }
 
-// A long body is not waited for.
+static size_t reloads(const struct sluice *sluice)
+{
+    size_t count = 0;
+    char *log = file_text(sluice->log[GATEWAY]);
+    for (const char *at = log; (at = strstr(at, "gateway reloaded")); at++) {
+        count++;
+    }
+    free(log);
+    return count;
+}
+
+static void reload(struct sluice *sluice)
+{
+    size_t before = reloads(sluice);
+    cr_assert_eq(kill(sluice->part[GATEWAY].pid, SIGHUP), 0);
+    WAIT_FOR(reloads(sluice) > before);
+}
+
+// ---- One connection ----
+
+static int raw_open(const struct sluice *sluice)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                                  .sin_port =
+                                      htons((uint16_t)strtoul(strrchr(sluice->url, ':') + 1, NULL, 10))};
+    struct timeval limit = {.tv_sec = WAIT_S};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert(fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0);
+    cr_assert_eq(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)), 0);
+    return fd;
+}
+
+// The status of the answer to a request with these headers, each with its CRLF; the answer's body is read to
+// its end.
+static int raw_status(int fd, const char *line, const char *headers)
+{
+    char text[4096];
+    size_t len = 0;
+    int status = 0;
+    int asked = snprintf(text, sizeof(text), "%s HTTP/1.1\r\nHost: x\r\n%s\r\n", line, headers);
+    cr_assert_eq(send(fd, text, (size_t)asked, MSG_NOSIGNAL), asked);
+    for (const char *end = NULL, *length;
+         !end || len < (size_t)(end + 4 - text) + strtoul(length + 16, NULL, 10);) {
+        ssize_t n = recv(fd, text + len, sizeof(text) - 1 - len, 0);
+        cr_assert_gt(n, 0, "no whole answer to %s", line);
+        len += (size_t)n;
+        text[len] = '\0';
+        end = strstr(text, "\r\n\r\n");
+        length = strstr(text, "Content-Length: ");
+        cr_assert(!end || length, "%s", text);
+    }
+    cr_assert_eq(sscanf(text, "HTTP/1.1 %d ", &status), 1, "%s", text);
+    return status;
+}
+
+// Neither is a body waited for that is refused, nor do those who have no key take the room for others'
+// bodies.
 Test(keys_http, a_refusal_does_not_wait_for_the_body)
 {
+    static const char length[] = "Content-Type: application/json\r\nContent-Length: 600000\r\n";
     struct sluice *sluice = with_keys(NULL);
     (void)add_key(sluice, "shop", "submit", NULL, NULL);
     start(sluice);
-    char *body = ingest_body("HIGH", 1, 100000);
-    struct http_response response = send_with(sluice, NULL, "POST", "/ingest", body);
-    cr_assert_eq(response.status, 401, "%ld %s", response.status, response.body);
-    http_response_fini(&response);
-    free(body);
+    int fd = raw_open(sluice);
+    cr_assert_eq(raw_status(fd, "POST /ingest", length), 401);
+    close(fd);
+    fd = raw_open(sluice);
+    cr_assert_eq(raw_status(fd, "GET /healthz", length), 413);
+    close(fd);
+    fd = raw_open(sluice);
+    cr_assert_eq(raw_status(fd, "GET /readyz", length), 413);
+    close(fd);
+    sluice_end(sluice);
+}
+
+// As a proxy sends what comes from many: each request has its own key, or none.
+Test(keys_http, a_connection_is_nobodys)
+{
+    struct sluice *sluice = with_keys(NULL);
+    struct key_text desk = add_key(sluice, "desk", "read", NULL, NULL);
+    struct key_text shop = add_key(sluice, "shop", "submit", NULL, NULL);
+    char desk_header[128];
+    char shop_header[128];
+    (void)snprintf(desk_header, sizeof(desk_header), "%s\r\n", desk.header);
+    (void)snprintf(shop_header, sizeof(shop_header), "%s\r\n", shop.header);
+    start(sluice);
+    int fd = raw_open(sluice);
+    cr_assert_eq(raw_status(fd, "GET /queues/default", desk_header), 200);
+    cr_assert_eq(raw_status(fd, "GET /queues/default", desk_header), 200);
+    cr_assert_eq(raw_status(fd, "GET /queues/default", ""), 401);
+    cr_assert_eq(raw_status(fd, "GET /healthz", ""), 200);
+    cr_assert_eq(raw_status(fd, "GET /queues/default", shop_header), 403);
+    cr_assert_eq(raw_status(fd, "GET /queues/default", desk_header), 200);
+    free(cli_out(sluice, LIST("key", "revoke", "desk", "--keys", "keys")));
+    reload(sluice);
+    cr_assert_eq(raw_status(fd, "GET /queues/default", desk_header), 401);
+    cr_assert_eq(raw_status(fd, "GET /queues/default", shop_header), 403);
+    close(fd);
     sluice_end(sluice);
 }
 
@@ -372,24 +462,6 @@ static void *client_run(void *arg)
         http_response_fini(&response);
     }
     return NULL;
-}
-
-static size_t reloads(const struct sluice *sluice)
-{
-    size_t count = 0;
-    char *log = file_text(sluice->log[GATEWAY]);
-    for (const char *at = log; (at = strstr(at, "gateway reloaded")); at++) {
-        count++;
-    }
-    free(log);
-    return count;
-}
-
-static void reload(struct sluice *sluice)
-{
-    size_t before = reloads(sluice);
-    cr_assert_eq(kill(sluice->part[GATEWAY].pid, SIGHUP), 0);
-    WAIT_FOR(reloads(sluice) > before);
 }
 
 Test(keys_http, a_hangup_reads_them_again_and_drops_nobody)

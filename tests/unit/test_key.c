@@ -260,7 +260,8 @@ Test(key, a_file_is_named_when_it_is_no_good)
     cr_assert_eq(key_list_read("/nowhere/keys", &list, &fault), ERR_STORAGE_IO);
     cr_assert_str_eq(fault.detail, "/nowhere/keys: No such file or directory");
     cr_assert_eq(key_list_read("/tmp", &list, &fault), ERR_STORAGE_IO);
-    cr_assert_str_eq(fault.detail, "/tmp: Is a directory");
+    cr_assert_str_eq(fault.detail, "/tmp: not a regular file");
+    cr_assert_eq(key_list_read("/dev/null", &list, &fault), ERR_STORAGE_IO);
     int fd = mkstemp(path);
     cr_assert(fd >= 0 && write(fd, "x\n", 2) == 2);
     cr_assert_eq(key_list_read(path, &list, &fault), ERR_INVALID_FIELD);
