@@ -128,7 +128,12 @@ static inline void place_make_tls(struct place *place)
 
 static inline void place_remove(const struct place *place)
 {
-    remove_tree(place->dir);
+    if (place->identity[0] != '\0') {
+        remove_tree(place->dir); // the certificates
+        return;
+    }
+    (void)unlink(place->path);
+    cr_assert_eq(rmdir(place->dir), 0); // nothing else was left there
 }
 
 static inline int listen_at(nng_socket sock, const struct place *place)
